@@ -1,0 +1,30 @@
+"""What a LLaVA-NeXT checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
+
+from dataclasses import dataclass
+
+__all__ = ["ModelSpec"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Sizes and token ids of one checkpoint. Pixel sizes are (height, width)."""
+
+    architecture: str  # transformers' class name
+    text_model_type: str  # "llama", "mistral", "qwen2"
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    image_token_id: int
+    eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    pad_token_id: int | None
+    tile_size: int  # pixels, the vision tower's input is square
+    patch_size: int  # pixels
+    grid_pinpoints: tuple[tuple[int, int], ...]
+    max_visual_tokens: int  # of one image, newline tokens included
+    dtype: str  # as stored: "fp32", "fp16" or "bf16"
