@@ -1,0 +1,95 @@
+"""One cut, in two moments: what the scoring layer's attention is told, and what leaves after that layer."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asap_export.pruning import operators
+from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.mask import causal_mask
+from asap_export.pruning.scores import last_valid_row, row_weight
+
+__all__ = ["Observation", "Survivors", "drop_tokens", "observe_attention"]
+
+
+class Observation(NamedTuple):
+    """What the scoring layer's attention shows.
+
+    bias: [B, 1, T, P+T] float32, to be added to the layer's own logits; score, mass, salience: [B, T] float32.
+    """
+
+    bias: Tensor
+    score: Tensor
+    mass: Tensor
+    salience: Tensor
+
+
+class Survivors(NamedTuple):
+    """Hidden states [B, K, D] and positions [B, K] int64 (ascending, in the new tokens) after the cut."""
+
+    hidden: Tensor
+    index: Tensor
+
+
+def observe_attention(
+    config: PruningConfig,
+    query: Tensor,
+    key: Tensor,
+    visual_mask: Tensor,
+    attention_mask: Tensor,
+    scale: float,
+) -> Observation:
+    """Scores of the new tokens from the scoring layer's query and key (after RoPE).
+
+    query: [B, H, T, d]; key: [B, Hkv, P+T, d]; visual_mask: [B, T] bool; attention_mask: [B, P+T] bool.
+    """
+    tokens = query.shape[2]
+    past = key.shape[2] - tokens
+    new_mask = attention_mask[:, past:]
+    if config.method == "asap":
+        bias, mass, salience = operators.mask(
+            query, key, visual_mask, attention_mask, config.lambda_max, scale
+        )
+    else:
+        closed = torch.full((), -torch.inf, device=query.device)
+        bias = torch.where(causal_mask(attention_mask, tokens), torch.zeros_like(closed), closed)
+        mass = salience = torch.zeros(visual_mask.shape, device=query.device)
+    if config.method == "random":
+        generator = torch.Generator(device="cpu").manual_seed(config.seed)
+        score = torch.rand(visual_mask.shape, generator=generator).to(query.device)
+        return Observation(bias, score, mass, salience)
+    criterion = "last" if config.method == "fastv" else config.score
+    if criterion == "salience":
+        return Observation(bias, mass, mass, salience)
+    weight = row_weight(criterion, visual_mask, new_mask)
+    rows, row_bias = query, bias
+    if criterion == "last":  # one row decides: the others need no softmax
+        last = last_valid_row(new_mask)[:, None]
+        rows = query.gather(2, last[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3]))
+        row_bias = bias.gather(2, last[:, None, :, None].expand(-1, -1, -1, bias.shape[3]))
+        weight = weight.gather(1, last)
+    received = operators.score(rows, key, row_bias, weight, scale)
+    return Observation(bias, received[:, past:], mass, salience)
+
+
+def drop_tokens(
+    config: PruningConfig,
+    seen: Observation,
+    hidden: Tensor,
+    visual_mask: Tensor,
+    attention_mask: Tensor,
+    kept_length: Tensor,
+) -> Survivors:
+    """The sequence that the layers after the cut see.
+
+    hidden: [B, T, D], the scoring layer's output; visual_mask, attention_mask: [B, T] bool, of the new
+    tokens; kept_length: [] int64.
+    """
+    index = operators.topk(seen.score, visual_mask, attention_mask, kept_length)
+    if config.method == "asap" and config.merge:
+        merged, index, _ = operators.merge(
+            hidden, index, visual_mask, seen.salience, seen.mass, config.threshold
+        )
+        return Survivors(merged, index)
+    return Survivors(hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[2])), index)
