@@ -28,23 +28,49 @@ SPECIAL = {"<s>": 0, "</s>": 1, "<pad>": 2, "<image>": 3}
 VOCABULARY = 1024
 
 PROSE = """\
-In this photograph we can see several people walking along a street in the early morning, while the first light
-falls through the trees. A woman with an umbrella waits at the crossing; behind her, a young man is riding his
-bicycle and carrying a package under one arm. The shop on the corner sells bread, fruit and vegetables, and its
-window shows a handwritten notice: "Open from 8:00 to 18:30, closed on Sundays." Above the door hangs a wooden
-sign with faded letters. On the other side of the road, children are playing football in the park, and their
-teacher is watching them from a bench. It might have rained during the night, because the ground is still wet and
-reflects the buildings. The weather seems cold but pleasant; somebody has left a jacket over the fence.
+In this photograph we can see several people walking along a street in the early morning, while the
+first light falls through the trees. A woman with an umbrella waits at the crossing; behind her, a
+young man is riding his bicycle and carrying a package under one arm. The shop on the corner sells
+bread, fruit and vegetables, and its window shows a handwritten notice: "Open from 8:00 to 18:30,
+closed on Sundays." Above the door hangs a wooden sign with faded letters. On the other side of the
+road, children are playing football in the park, and their teacher is watching them from a bench. It
+might have rained during the night, because the ground is still wet and reflects the buildings. The
+weather seems cold but pleasant; somebody has left a jacket over the fence.
 
-The chart presents the number of visitors per month between January and December. It begins at about 1,250,
-increases slowly until April, reaches its maximum of 4,987 in August and then decreases again by 36 percent. The
-horizontal axis shows time, the vertical axis shows thousands. From these values you could conclude that most
-guests arrive when schools are on holiday, although the image itself does not explain why.
+The chart presents the number of visitors per month between January and December. It begins at about
+1,250, increases slowly until April, reaches its maximum of 4,987 in August and then decreases again
+by 36 percent. The horizontal axis shows time, the vertical axis shows thousands. From these values
+you could conclude that most guests arrive when schools are on holiday, although the image itself
+does not explain why.
 
-To answer the question, look carefully at the foreground first, then compare shapes, positions and distances.
-Here is a step by step description: first, find the object; second, decide whether it is partly hidden; third,
-say what you believe it is used for, and how certain you are. If something cannot be known from the picture
-alone, please say so instead of guessing. Thank you very much, that would be helpful!
+To answer the question, look carefully at the foreground first, then compare shapes, positions and
+distances. Here is a step by step description: first, find the object; second, decide whether it is
+partly hidden; third, say what you believe it is used for, and how certain you are. If something
+cannot be known from the picture alone, please say so instead of guessing. Thank you very much, that
+would be helpful!
+"""
+
+# A name and its values; {name} in a value is filled in from the list of that name.
+SCENES = """\
+colour: red | green | blue | yellow | orange | purple | black | white | brown | pink | grey | turquoise
+thing: cat | dog | bird | duck | rabbit | horse | tree | house | car | boat | ball | cup | chair | table
+thing: lamp | mat | hat | bag | star | moon | sun | cloud | flower | apple | banana | book | clock | key
+thing: circle | square | triangle | rectangle | ladder | ring | arrow | heart
+place: on | under | above | below | beside | behind | inside | near | next to | in front of | between
+place: to the left of | to the right of | in the middle of | at the top of | at the bottom of
+number: no | one | two | three | four | five | six | seven | eight | nine | ten | eleven | twelve
+size: small | large | tiny | huge | tall | wide | narrow | round | long | short | old | new | bright | dark
+question: What is {place} the {thing}? | What colour is the {thing} {place} the {other}?
+question: How many {thing}s are there? | Is there a {colour} {thing} in the picture?
+question: Where is the {size} {thing}? | Describe the image in detail. | And what about the {thing}?
+question: Which letter is written {place} the {thing}? | What does the text in the image say?
+question: What is the difference between the first and the second image? | Count the {colour} {thing}s.
+question: Which of them is larger, the {thing} or the {other}?
+answer: There is a {size} {colour} {thing} {place} the {other}. | The {thing} is {colour}.
+answer: I can see {number} {thing}s. | Yes, the picture shows a {colour} {thing} {place} a {size} {other}.
+answer: No, there is no {thing}. | The {size} {thing} can be found {place} the {colour} {other}.
+answer: This drawing has a {colour} background with {number} {size} {thing}s and one {other} {place} them.
+answer: It does not look like a {thing}; it seems to be a {size} {other}. | I do not know.
 """
 
 CHAT_TEMPLATE = """\
@@ -166,38 +192,18 @@ def processor_files() -> dict[str, dict[str, Any]]:
 
 def sentences() -> list[str]:
     """The tokenizer's training text: prose, and questions and answers about simple drawn scenes."""
-    colours = "red green blue yellow orange purple black white brown pink grey turquoise".split()
-    things = (
-        "cat dog bird duck rabbit horse tree house car boat ball cup chair table lamp mat hat bag star moon sun "
-        "cloud flower apple banana book clock key circle square triangle rectangle ladder ring arrow heart"
-    ).split()
-    places = (
-        "on, under, above, below, beside, behind, inside, near, next to, in front of, to the left of, "
-        "to the right of, in the middle of, at the top of, at the bottom of, between, in the corner of"
-    ).split(", ")
-    numbers = "no one two three four five six seven eight nine ten eleven twelve".split()
-    sizes = "small large tiny huge tall wide narrow round long short old new bright dark".split()
-    questions = (
-        "What is {place} the {thing}?|What colour is the {thing} {place} the {other}?|How many {thing}s are there?|"
-        "Is there a {colour} {thing} in the picture?|Where is the {size} {thing}?|Describe the image in detail.|"
-        "Which letter is written {place} the {thing}?|What does the text in the image say?|"
-        "What is the difference between the first and the second image?|Please count the {colour} {thing}s.|"
-        "Which of them is larger, the {thing} or the {other}?|And what about the {thing}?"
-    ).split("|")
-    answers = (
-        "There is a {size} {colour} {thing} {place} the {other}.|The {thing} is {colour}.|I can see {number} {thing}s.|"
-        "Yes, the picture shows a {colour} {thing} {place} a {size} {other}.|No, there is no {thing}.|"
-        "The {size} {thing} can be found {place} the {colour} {other}.|The letter is not readable.|"
-        "This drawing has a {colour} background with {number} {size} {thing}s, and one {other} is {place} them.|"
-        "It does not look like a {thing}; it seems to be a {size} {other}.|I do not know."
-    ).split("|")
-    words = [itertools.cycle(pool) for pool in (places, things, colours, sizes, numbers, things[7:] + things[:7])]
-    names = ("place", "thing", "colour", "size", "number", "other")
+    values: dict[str, list[str]] = {}
+    for line in SCENES.splitlines():
+        name, listed = line.split(": ", 1)
+        values.setdefault(name, []).extend(listed.split(" | "))
+    values["other"] = values["thing"][7:] + values["thing"][:7]
+    questions, answers = values.pop("question"), values.pop("answer")
+    words = {name: itertools.cycle(pool) for name, pool in values.items()}
     lines = PROSE.splitlines()
     for i in range(1500):
-        fill = {name: next(pool) for name, pool in zip(names, words, strict=True)}
+        fill = {name: next(pool) for name, pool in words.items()}
         question = questions[i % len(questions)].format(**fill)
-        answer = answers[(i // 3) % len(answers)].format(**fill)
+        answer = answers[i // 3 % len(answers)].format(**fill)
         lines.append(f"USER: {question} ASSISTANT: {answer}")
     return lines
 

@@ -1,6 +1,6 @@
 """Draw the example images of examples/images: simple scenes of different sizes and aspect ratios.
 
-    python tools/make_example_images.py [FOLDER]
+python tools/make_example_images.py [FOLDER]
 """
 
 import sys
@@ -74,7 +74,9 @@ def tower() -> Image.Image:
         top, bottom = 200 + i * 60, 260 + i * 60
         inset = 80 - i * 5
         colour = "#e74c3c" if i % 2 == 0 else "#ffffff"
-        draw.polygon([(inset, top), (260 - inset, top), (264 - inset, bottom), (inset - 4, bottom)], fill=colour)
+        draw.polygon(
+            [(inset, top), (260 - inset, top), (264 - inset, bottom), (inset - 4, bottom)], fill=colour
+        )
     draw.rectangle((88, 140, 172, 200), fill="#ffe66d", outline="#2c3e50", width=6)
     draw.polygon([(76, 140), (130, 80), (184, 140)], fill="#2c3e50")
     draw.polygon([(172, 150), (260, 120), (260, 210)], fill="#fff7c2")
