@@ -1,0 +1,40 @@
+"""The folder on disk: manifest, graphs, weights, processor, engines; written whole or not at all."""
+
+from asap_export.bundle.folder import MANIFEST, Bundle
+from asap_export.bundle.hashing import sha256_of
+from asap_export.bundle.manifest import (
+    SCHEMA_VERSION,
+    EngineInfo,
+    FileInfo,
+    GraphInfo,
+    Limits,
+    Manifest,
+    Profile,
+    ShapeRange,
+    Source,
+    TensorInfo,
+    manifest_schema,
+    tool_versions,
+)
+from asap_export.bundle.writer import BundleWriter, add_engine, utc_now
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "BundleWriter",
+    "EngineInfo",
+    "FileInfo",
+    "GraphInfo",
+    "Limits",
+    "Manifest",
+    "Profile",
+    "ShapeRange",
+    "Source",
+    "TensorInfo",
+    "add_engine",
+    "manifest_schema",
+    "sha256_of",
+    "tool_versions",
+    "utc_now",
+]

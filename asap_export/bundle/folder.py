@@ -1,0 +1,134 @@
+"""A bundle that has been checked: nothing missing, nothing altered, nothing outside its folder."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from asap_export.bundle.hashing import sha256_of_each
+from asap_export.bundle.manifest import EngineInfo, Flavour, GraphName, Manifest
+from asap_export.errors import UserError
+from asap_export.progress import ProgressCallback, no_progress
+
+__all__ = ["MANIFEST", "PARITY", "PARTIAL", "WEIGHTS", "Bundle", "inside", "read_manifest"]
+
+MANIFEST = "manifest.json"
+PARITY = "parity.json"
+WEIGHTS = "weights/"
+PARTIAL = ".partial-"  # in the name of a folder that is still being written
+
+_AGAIN = "export or copy the bundle again"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A validated bundle; made by ``Bundle.open``."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, hash_weights: bool = False, progress: ProgressCallback = no_progress
+    ) -> "Bundle":
+        """The bundle in the folder ``path``: all sizes are checked, and all hashes but those of the weights.
+
+        ``hash_weights`` checks the hashes of the weights too. Raises UserError with the reason where anything
+        is missing, altered, outside the folder, or written by a release with another manifest.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            found = "a file" if path.exists() else "nothing"
+            raise UserError(
+                f"expected a bundle folder at {path}, found {found}; make one with asap-export --output"
+            )
+        if PARTIAL in path.resolve().name:
+            raise UserError(
+                f"expected a finished bundle, found an interrupted export at {path}; export again"
+            )
+        bundle = cls(path, read_manifest(path))
+        bundle._check_listing()
+        try:
+            bundle._check_files(hash_weights, progress)
+        except OSError as error:
+            raise UserError(
+                f"expected readable files in {path}, found {error.strerror}: {error.filename}"
+            ) from error
+        return bundle
+
+    def graph_path(self, name: GraphName) -> Path:
+        """The ONNX file of ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
+        return self.path / self.manifest.graphs[name].file
+
+    def engine(self, graph: GraphName, flavour: Flavour | None = None) -> EngineInfo | None:
+        """The engine of a graph (of a flavour, where one is given), None where the bundle has none."""
+        for engine in self.manifest.engines:
+            if engine.graph == graph and flavour in (None, engine.flavour):
+                return engine
+        return None
+
+    @property
+    def config_path(self) -> Path:
+        """The checkpoint's own config.json."""
+        return self.path / "config.json"
+
+    @property
+    def processor_path(self) -> Path:
+        """The folder of tokenizer, image processor and chat template."""
+        return self.path / "processor"
+
+    @property
+    def parity_path(self) -> Path:
+        """Where ``verify`` leaves its report; the file need not exist."""
+        return self.path / PARITY
+
+    def _check_listing(self) -> None:
+        named = [graph.file for graph in self.manifest.graphs.values()]
+        named += [engine.file for engine in self.manifest.engines]
+        for name in named:
+            if name not in self.manifest.files:
+                raise UserError(f"expected {name} among the files of manifest.json, found no entry; {_AGAIN}")
+
+    def _check_files(self, hash_weights: bool, progress: ProgressCallback) -> None:
+        files = self.manifest.files
+        paths = {name: inside(self.path, name) for name in files}
+        for name, path in paths.items():
+            if not path.is_file():
+                raise UserError(f"expected {name} in {self.path}, found no such file; {_AGAIN}")
+            size = path.stat().st_size
+            if size != files[name].size:
+                raise UserError(f"expected {files[name].size} bytes in {name}, found {size}; {_AGAIN}")
+        hashed = {name: path for name, path in paths.items() if hash_weights or not name.startswith(WEIGHTS)}
+        for name, digest in sha256_of_each(hashed, "Check bundle", progress).items():
+            if digest != files[name].sha256:
+                expected = files[name].sha256[:12]
+                raise UserError(f"expected sha256 {expected}... of {name}, found {digest[:12]}...; {_AGAIN}")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of ``folder``, its own form checked but none of the files it lists."""
+    try:
+        content = (folder / MANIFEST).read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"expected {MANIFEST} in {folder}, found none; give the folder of a bundle"
+        ) from error
+    except OSError as error:
+        raise UserError(f"expected a readable {MANIFEST} in {folder}, found: {error.strerror}") from error
+    return Manifest.parse(content)
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """``folder / relative``, refused where that is or leads (through a link) outside ``folder``."""
+    parts = relative.replace("\\", "/").split("/")
+    if (
+        PurePosixPath(relative).is_absolute()
+        or ":" in parts[0]
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise UserError(f"expected a path inside the bundle, found {relative!r}; do not trust this bundle")
+    path = folder / relative
+    if not path.resolve().is_relative_to(folder.resolve()):
+        target = path.resolve()
+        raise UserError(
+            f"expected {relative} inside the bundle, found a link to {target}; copy it with links followed"
+        )
+    return path

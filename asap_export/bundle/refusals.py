@@ -1,0 +1,72 @@
+"""What stands in the way of writing a bundle, in the words of the person who can move it."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+from asap_export.bundle.folder import MANIFEST
+from asap_export.errors import UserError
+
+__all__ = ["as_user_error", "check_replaceable", "system_refusal"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_replaceable(output: Path, overwrite: bool) -> None:
+    """Raise UserError where a bundle may not be written to ``output``."""
+    if not os.path.lexists(output):
+        return
+    if not overwrite:
+        raise UserError(f"expected no {output} yet, found one; choose another --output or pass --overwrite")
+    if not output.is_dir():
+        raise UserError(f"expected a bundle to overwrite at {output}, found a file; choose another --output")
+    if any(output.iterdir()) and not _is_bundle(output):
+        raise UserError(
+            f"expected a bundle to overwrite at {output}, found other files; choose another --output"
+        )
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether the folder was written by asap-export; a damaged bundle counts."""
+    try:
+        document = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and "schema_version" in document and "graphs" in document
+
+
+def as_user_error(error: BaseException | None, folder: Path) -> UserError | None:
+    """What to tell the user of a system error while writing below ``folder``; None for any other exception.
+
+    Libraries wrap a full disk in errors of their own, so causes and messages are searched too.
+    """
+    link = error if isinstance(error, Exception) else None
+    while link is not None and not isinstance(link, UserError):
+        if (isinstance(link, OSError) and link.errno in _FULL) or os.strerror(errno.ENOSPC) in str(link):
+            return _disk_full(folder)
+        cause = link.__cause__ or link.__context__
+        link = cause if isinstance(cause, Exception) else None
+    if isinstance(error, OSError) and error.errno is not None:
+        return system_refusal(error, folder)
+    return None
+
+
+def system_refusal(error: OSError, folder: Path) -> UserError:
+    """A system error while writing below ``folder``, in one line."""
+    if error.errno in _FULL:
+        return _disk_full(folder)
+    reason = f"{error.strerror or error}: {error.filename or folder}"
+    return UserError(
+        f"expected to read and write files, found {reason}; mend that or choose another --output"
+    )
+
+
+def _disk_full(folder: Path) -> UserError:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    return UserError(
+        f"disk full: needed more than the {free:.2f} GB free in {existing}; "
+        "free space or choose another --output"
+    )

@@ -1,0 +1,116 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundle_cases import FILES, write_bundle
+
+from asap_export.bundle import MANIFEST, Bundle, sha256_of
+from asap_export.errors import UserError
+from asap_export.progress import Progress
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "out").path
+
+
+def rewrite(folder: Path, change: Callable[[Any], Any]) -> None:
+    document = json.loads((folder / MANIFEST).read_text())
+    change(document)
+    (folder / MANIFEST).write_text(json.dumps(document))
+
+
+def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    assert bundle.graph_path("decoder") == folder / "decoder.onnx"
+    assert bundle.processor_path.is_dir()
+    assert set(bundle.manifest.files) == set(FILES)
+    assert bundle.engine("decoder") is None
+
+
+def test_a_bundle_may_be_moved_and_may_hold_a_parity_report(folder: Path) -> None:
+    moved = folder.rename(folder.parent / "elsewhere")
+    Bundle.open(moved).parity_path.write_text("{}")
+    assert Bundle.open(moved, hash_weights=True).path == moved
+
+
+def test_opening_tells_where_it_stands(folder: Path) -> None:
+    seen: list[Progress] = []
+    Bundle.open(folder, hash_weights=True, progress=seen.append)
+    assert seen[-1].fraction == 1.0
+
+
+def test_sha256_of_is_the_sha256_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("weights/")])
+def test_an_altered_file_of_the_same_size_is_refused(folder: Path, name: str) -> None:
+    content = (folder / name).read_text()
+    (folder / name).write_text(content.replace(content[-1], "#"))
+    with pytest.raises(UserError, match=rf"expected sha256 .* of {name}"):
+        Bundle.open(folder)
+
+
+def test_altered_weights_are_refused_where_weights_are_hashed(folder: Path) -> None:
+    (folder / "weights/model.safetensors").write_text("numbery")
+    Bundle.open(folder)
+    with pytest.raises(UserError, match=r"expected sha256 .* of weights/model.safetensors"):
+        Bundle.open(folder, hash_weights=True)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_size_is_refused(folder: Path, name: str) -> None:
+    (folder / name).write_text("something longer")
+    with pytest.raises(UserError, match=rf"bytes in {name}, found 16"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"expected {name} in .*, found no such file"):
+        Bundle.open(folder)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, found in [(tmp_path / "none", "nothing"), (tmp_path / "file", "a file")]:
+        with pytest.raises(UserError, match=f"expected a bundle folder at .*, found {found}"):
+            Bundle.open(path)
+    with pytest.raises(UserError, match=r"expected manifest.json in"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "weights/../../secret", "./config.json", "a//b", "C:/x", "..\\x"]
+)
+def test_a_path_that_leads_outside_is_refused(folder: Path, name: str) -> None:
+    (folder.parent / "secret").write_text("numbers")
+    rewrite(folder, lambda document: document["files"].update({name: {"sha256": "0" * 64, "size": 7}}))
+    with pytest.raises(UserError, match="expected a path inside the bundle"):
+        Bundle.open(folder)
+
+
+def test_a_link_that_leads_outside_is_refused(folder: Path) -> None:
+    weights = folder / "weights/model.safetensors"
+    (folder.parent / "weights").write_text("numbers")
+    weights.unlink()
+    weights.symlink_to(folder.parent / "weights")
+    with pytest.raises(UserError, match="found a link to"):
+        Bundle.open(folder)
+
+
+def test_a_graph_outside_the_hash_list_is_refused(folder: Path) -> None:
+    rewrite(folder, lambda document: document["files"].pop("decoder.onnx"))
+    with pytest.raises(UserError, match=r"expected decoder.onnx among the files of manifest.json"):
+        Bundle.open(folder)
+
+
+def test_an_interrupted_export_is_refused_even_with_its_manifest(folder: Path) -> None:
+    partial = folder.rename(folder.parent / ".out.partial-1-00")
+    with pytest.raises(UserError, match="interrupted export"):
+        Bundle.open(partial)
