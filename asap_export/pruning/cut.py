@@ -10,7 +10,7 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.mask import causal_mask
 from asap_export.pruning.scores import last_valid_row, row_weight
 
-__all__ = ["Observation", "Survivors", "drop_tokens", "observe_attention"]
+__all__ = ["Observation", "Survivors", "drop_tokens", "observe_attention", "take_tokens"]
 
 
 class Observation(NamedTuple):
@@ -65,10 +65,10 @@ def observe_attention(
     weight = row_weight(criterion, visual_mask, new_mask)
     rows, row_bias = query, bias
     if criterion == "last":  # one row decides: the others need no softmax
-        last = last_valid_row(new_mask)[:, None]
-        rows = query.gather(2, last[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[3]))
-        row_bias = bias.gather(2, last[:, None, :, None].expand(-1, -1, -1, bias.shape[3]))
-        weight = weight.gather(1, last)
+        last = last_valid_row(new_mask)
+        rows = take_tokens(query.transpose(1, 2), last[:, None]).transpose(1, 2)
+        row_bias = take_tokens(bias.transpose(1, 2), last[:, None]).transpose(1, 2)
+        weight = take_tokens(weight, last[:, None])
     received = operators.score(rows, key, row_bias, weight, scale)
     return Observation(bias, received[:, past:], mass, salience)
 
@@ -92,4 +92,10 @@ def drop_tokens(
             hidden, index, visual_mask, seen.salience, seen.mass, config.threshold
         )
         return Survivors(merged, index)
-    return Survivors(hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[2])), index)
+    return Survivors(take_tokens(hidden, index), index)
+
+
+def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """The tokens at ``index`` [B, K] int64 of ``tokens`` [B, T, ...], as [B, K, ...]."""
+    batch = torch.arange(tokens.shape[0], device=tokens.device)[:, None]
+    return tokens[batch, index]
