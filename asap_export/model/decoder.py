@@ -1,0 +1,116 @@
+"""The language model with the cut inside: transformers' own layers, our loop over them."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asap_export.model.attention import ATTENTION, KeyValueCache
+from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.cut import Observation, drop_tokens, observe_attention, take_tokens
+from asap_export.pruning.mask import causal_mask
+
+__all__ = ["Decoder", "DecoderOutput"]
+
+KeyValues = list[tuple[Tensor, Tensor]]
+
+
+class DecoderOutput(NamedTuple):
+    """logits: [B, 1, V], of the last position; kept_index: [B, K] int64, ascending positions in the new tokens;
+    present: keys and values per layer, [B, Hkv, P+K, d]."""
+
+    logits: Tensor
+    kept_index: Tensor
+    present: KeyValues
+
+
+class Decoder(nn.Module):
+    """Prefill, later turns and decode steps of a LLaVA-NeXT language model, in one module.
+
+    ``prune_after`` layers see every new token; then the visual tokens are cut down and the other layers see
+    ``kept_length`` new tokens. Where the new tokens hold no visual ones and ``kept_length`` is their number,
+    nothing is dropped. Batches are padded on the left, because the logits are those of the last position.
+    """
+
+    def __init__(self, llava: nn.Module, pruning: PruningConfig) -> None:
+        super().__init__()
+        llava.config.text_config._attn_implementation = ATTENTION
+        self.language_model = llava.model.language_model
+        self.lm_head = llava.lm_head
+        self.pruning = pruning
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        past_key_values: KeyValues,
+        visual_mask: Tensor | None = None,
+        kept_length: Tensor | None = None,
+        early_attention_mask: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Run the new tokens through all layers.
+
+        inputs_embeds: [B, T, D]; attention_mask: [B, P+T] int64, 1 for valid tokens; position_ids: [B, T] int64;
+        past_key_values: per layer [B, Hkv, P, d]; visual_mask: [B, T] bool; kept_length: [] int64, new tokens
+        that survive, text included; early_attention_mask: [B, P'+T] int64, the mask of the layers before the
+        cut where their caches are not trimmed (``trim_early_kv`` off).
+        """
+        cache = KeyValueCache(past_key_values)
+        late_valid = attention_mask.bool()
+        valid = late_valid if early_attention_mask is None else early_attention_mask.bool()
+        hidden, tokens = inputs_embeds, inputs_embeds.shape[1]
+        kept_index = torch.arange(tokens, device=hidden.device).expand(hidden.shape[0], -1)
+        layer_inputs = self._layer_inputs(hidden, position_ids, valid)
+        for number, layer in enumerate(self.language_model.layers):
+            if not self.pruning.prunes or number != self.pruning.prune_after - 1:
+                hidden = layer(hidden, past_key_values=cache, **layer_inputs)
+                continue
+            assert visual_mask is not None and kept_length is not None
+            observer = _Observer(self.pruning, visual_mask, valid)
+            hidden = layer(hidden, past_key_values=cache, observe=observer, **layer_inputs)
+            new_valid = late_valid[:, late_valid.shape[1] - tokens :]
+            seen = observer.observation
+            hidden, kept_index = drop_tokens(
+                self.pruning, seen, hidden, visual_mask, new_valid, kept_length
+            )
+            past_valid = late_valid[:, : late_valid.shape[1] - tokens]
+            valid = torch.cat([past_valid, take_tokens(new_valid, kept_index)], dim=1)
+            layer_inputs = self._layer_inputs(hidden, take_tokens(position_ids, kept_index), valid)
+            if self.pruning.trim_early_kv:
+                _trim(cache, number + 1, kept_index)
+        logits = self.lm_head(self.language_model.norm(hidden[:, -1:]))
+        return DecoderOutput(logits, kept_index, cache.present)
+
+    def _layer_inputs(self, hidden: Tensor, position_ids: Tensor, valid: Tensor) -> dict[str, Any]:
+        """What every layer of a stage is given beside the hidden states: rotary cos and sin, and the mask."""
+        return {
+            "position_embeddings": self.language_model.rotary_emb(hidden, position_ids=position_ids),
+            "attention_mask": causal_mask(valid, hidden.shape[1]),
+        }
+
+
+class _Observer:
+    """Looks over the scoring layer's shoulder: takes its query and key, gives it the soft mask."""
+
+    observation: Observation
+
+    def __init__(self, config: PruningConfig, visual_mask: Tensor, valid: Tensor) -> None:
+        self.config, self.visual_mask, self.valid = config, visual_mask, valid
+
+    def __call__(self, query: Tensor, key: Tensor, scale: float) -> Tensor:
+        self.observation = observe_attention(
+            self.config, query, key, self.visual_mask, self.valid, scale
+        )
+        return self.observation.bias
+
+
+def _trim(cache: KeyValueCache, layers: int, kept_index: Tensor) -> None:
+    """Drop the pruned new tokens from the caches of the first ``layers`` layers."""
+    for layer in range(layers):
+        past = cache.past[layer][0].shape[2]
+        trimmed = []
+        for whole in cache.present[layer]:
+            kept = take_tokens(whole[:, :, past:].transpose(1, 2), kept_index).transpose(1, 2)
+            trimmed.append(torch.cat([whole[:, :, :past], kept], dim=2))
+        cache.present[layer] = trimmed[0], trimmed[1]

@@ -1,0 +1,43 @@
+"""From tiles to visual tokens: vision tower, projector, and any-resolution packing as one gather."""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["VisionEncoder"]
+
+
+class VisionEncoder(nn.Module):
+    """LLaVA-NeXT's image half. Layers above the one whose features are used are never run."""
+
+    def __init__(self, llava: nn.Module) -> None:
+        super().__init__()
+        config = llava.config
+        config.vision_config._attn_implementation = "sdpa"
+        tower = llava.model.vision_tower
+        self.tower = getattr(tower, "vision_model", tower)
+        self.projector = llava.model.multi_modal_projector
+        self.newline = llava.model.image_newline
+        layers = config.vision_config.num_hidden_layers
+        chosen = config.vision_feature_layer
+        chosen = [chosen] if isinstance(chosen, int) else list(chosen)
+        # transformers counts hidden states: 0 is the embedding, -1 the output of the last layer
+        self.feature_layers = [layer % (layers + 1) for layer in chosen]
+        self.drop_class_token = config.vision_feature_select_strategy == "default"
+
+    def forward(self, pixel_values: Tensor, gather_index: Tensor) -> Tensor:
+        """Visual tokens of all images of a prompt, in prompt order.
+
+        pixel_values: [tiles, 3, h, w], normalised; gather_index: [N] int64 into the rows "every patch of every
+        tile, then the newline" (see ``anyres.packing``). Returns [N, D].
+        """
+        hidden = self.tower.pre_layrnorm(self.tower.embeddings(pixel_values))
+        states = {0: hidden}
+        for number, layer in enumerate(self.tower.encoder.layers[: max(self.feature_layers)], start=1):
+            hidden = layer(hidden, None)
+            states[number] = hidden
+        features = torch.cat([states[layer] for layer in self.feature_layers], dim=-1)
+        if self.drop_class_token:
+            features = features[:, 1:]
+        projected = self.projector(features).flatten(0, 1)  # [tiles · patches, D]
+        rows = torch.cat([projected, self.newline[None].to(projected.dtype)])
+        return rows[gather_index]
