@@ -1,0 +1,48 @@
+"""Known public checkpoints: their sizes, and engine limits that suit them (engines/presets/*.yaml)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as package_files
+
+import yaml
+
+from asap_export.bundle.manifest import Limits
+from asap_export.pruning.flops import DecoderShape
+
+__all__ = ["Preset", "find_preset", "presets"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One public checkpoint; ``limits`` is None where it is known for its costs only."""
+
+    name: str
+    model: str  # hub id
+    text_model_type: str
+    decoder: DecoderShape
+    max_position_embeddings: int
+    max_visual_tokens: int  # of one image, newline tokens included
+    limits: Limits | None
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """All presets by name."""
+    return {preset.name: preset for preset in _read()}
+
+
+def find_preset(source: str) -> Preset | None:
+    """The preset of a checkpoint by its name or hub id ("llava-hf/" and "-hf" may be left out), or None."""
+    return presets().get(source.lower().removeprefix("llava-hf/").removesuffix("-hf"))
+
+
+def _read() -> Iterator[Preset]:
+    folder = package_files("asap_export") / "presets"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            limits = content.pop("limits", None)
+            decoder = DecoderShape(**content.pop("decoder"))
+            name = file.name.removesuffix(".yaml")
+            yield Preset(name=name, decoder=decoder, limits=Limits(**limits) if limits else None, **content)
