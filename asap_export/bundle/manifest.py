@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files as package_files
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
@@ -177,7 +177,7 @@ class Manifest:
 @cache
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (Draft 2020-12) that every manifest satisfies."""
-    text = (package_files("asap_export.bundle") / "manifest.schema.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 

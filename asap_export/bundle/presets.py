@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files as package_files
+from pathlib import Path
 
 import yaml
 
@@ -11,6 +11,8 @@ from asap_export.bundle.manifest import Limits
 from asap_export.pruning.flops import DecoderShape
 
 __all__ = ["Preset", "find_preset", "presets"]
+
+_FOLDER = Path(__file__).parents[1] / "presets"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,8 @@ def find_preset(source: str) -> Preset | None:
 
 
 def _read() -> Iterator[Preset]:
-    folder = package_files("asap_export") / "presets"
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".yaml"):
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-            limits = content.pop("limits", None)
-            decoder = DecoderShape(**content.pop("decoder"))
-            name = file.name.removesuffix(".yaml")
-            yield Preset(name=name, decoder=decoder, limits=Limits(**limits) if limits else None, **content)
+    for file in sorted(_FOLDER.glob("*.yaml")):
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        limits = content.pop("limits", None)
+        decoder = DecoderShape(**content.pop("decoder"))
+        yield Preset(name=file.stem, decoder=decoder, limits=Limits(**limits) if limits else None, **content)
