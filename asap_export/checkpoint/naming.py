@@ -1,0 +1,84 @@
+"""From the names in a checkpoint's files to the parameter names of transformers' current model classes.
+
+Old LLaVA-NeXT checkpoints say ``language_model.model.layers...``, the current classes
+``model.language_model.layers...``. The rules that bridge them are transformers' own.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from asap_export.checkpoint.shards import TensorPlace
+from asap_export.errors import UserError
+
+__all__ = ["by_parameter_name", "empty_model"]
+
+
+def empty_model(config: LlavaNextConfig) -> LlavaNextForConditionalGeneration:
+    """The model on the meta device: names, shapes, no memory."""
+    with torch.device("meta"):
+        return LlavaNextForConditionalGeneration(config)
+
+
+def by_parameter_name(
+    places: Iterable[TensorPlace], model: LlavaNextForConditionalGeneration, origin: str
+) -> dict[str, TensorPlace]:
+    """Every parameter of ``model`` with its stored tensor, tied ones included; order of the model.
+
+    Raises UserError that names what is missing, unknown, or of another shape; ``origin`` is said in it.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    # Constants that older versions stored and current ones compute.
+    computed = {name.rpartition(".")[2] for name, _ in model.named_buffers()}
+    found: dict[str, TensorPlace] = {}
+    unknown = []
+    rename = _Renaming(model, wanted)
+    for place in places:
+        name = rename(place.name)
+        if name in wanted:
+            found[name] = place
+        elif name.rpartition(".")[2] not in computed:
+            unknown.append(place.name)
+    for tied, source in model.all_tied_weights_keys.items():
+        if tied not in found and source in found:
+            found[tied] = found[source]
+    if missing := [name for name in wanted if name not in found]:
+        raise UserError(f"expected all weights of the model in {origin}, found no {_listed(missing)}")
+    if unknown:
+        raise UserError(f"expected only weights of the model in {origin}, found also {_listed(unknown)}")
+    for name, shape in wanted.items():
+        if found[name].shape != shape:
+            raise UserError(
+                f"expected {name} of shape {list(shape)} as config.json says, "
+                f"found {list(found[name].shape)} in {found[name].file}"
+            )
+    return {name: found[name] for name in wanted}
+
+
+class _Renaming:
+    """The renaming that from_pretrained applies to stored names."""
+
+    def __init__(self, model: LlavaNextForConditionalGeneration, wanted: dict[str, tuple[int, ...]]) -> None:
+        rules = get_model_conversion_mapping(model)
+        self.renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+        self.converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+        self.prefix = model.base_model_prefix
+        self.wanted = wanted
+
+    def __call__(self, stored: str) -> str:
+        name, converted = rename_source_key(stored, self.renamings, self.converters, self.prefix, self.wanted)
+        if converted is not None:  # a rule that computes new tensors; none exists for these models
+            raise UserError(
+                f"expected weights that can be used as stored, found {stored}, which needs conversion"
+            )
+        if name not in self.wanted and stored in self.wanted:
+            return stored
+        return str(name)
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
