@@ -76,8 +76,8 @@ def _check_parts(file: Path, config: LlavaNextConfig) -> None:
     if config.vision_feature_select_strategy != "default":
         raise UserError(
             "expected vision_feature_select_strategy default, "
-            f"found {config.vision_feature_select_strategy} in {file}; with the class token the patches of a tile "
-            "form no rectangle to unpad"
+            f"found {config.vision_feature_select_strategy} in {file}; give a checkpoint without class tokens, "
+            "with them the patches of a tile form no rectangle"
         )
     tile = vision.image_size
     uneven = [p for p in config.image_grid_pinpoints if len(p) != 2 or any(s < tile or s % tile for s in p)]
@@ -89,10 +89,19 @@ def _check_parts(file: Path, config: LlavaNextConfig) -> None:
 
 
 def generation_config(folder: Path, config: LlavaNextConfig) -> GenerationConfig:
-    """The folder's generation_config.json; where it has none, what transformers makes of the config."""
-    if (folder / "generation_config.json").is_file():
+    """The folder's generation_config.json; where it has none, what transformers makes of the config.
+
+    Raises UserError where the file is damaged.
+    """
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return GenerationConfig.from_model_config(config)
+    try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return GenerationConfig.from_model_config(config)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"expected generation settings in {file}, found other content; mend or remove it"
+        ) from error
 
 
 def model_spec(config: LlavaNextConfig, generation: GenerationConfig, dtype: str) -> ModelSpec:

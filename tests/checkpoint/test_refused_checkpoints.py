@@ -1,0 +1,181 @@
+"""What is no checkpoint, none that can be exported, or a damaged one: one line that says so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_checkpoints import tiny_config, tiny_model
+
+from asap_export.checkpoint.checkpoint import open_checkpoint
+from asap_export.checkpoint.loading import load_processor
+from asap_export.errors import UserError
+
+
+def refusal(source: str | Path) -> str:
+    with pytest.raises(UserError) as caught:
+        open_checkpoint(source)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith("expected ") and "found" in message
+    return message
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_no_such_folder(tmp_path):
+    assert "no folder" in refusal(tmp_path / "nowhere")
+    assert "no folder" in refusal(str(tmp_path / "nowhere"))
+    assert "no folder nowhere" in refusal("nowhere")
+
+
+def test_a_file(folder):
+    assert "found the file" in refusal(folder / "config.json")
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path):
+    assert "found no config.json there" in refusal(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    assert "expected JSON" in refusal(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    assert "expected a JSON object" in refusal(tmp_path)
+
+
+def test_damaged_generation_settings(folder):
+    (folder / "generation_config.json").write_text("{")
+    assert "expected generation settings" in refusal(folder)
+
+
+def test_the_hub_out_of_reach(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = refusal("nobody-here/no-such-model")
+    assert "nobody-here/no-such-model" in message and "give a local folder" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "found LlamaForCausalLM"),
+        ({"architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava"}, "found LlavaLlamaForCausalLM"),
+        ({"architectures": None, "model_type": "llava_onevision"}, "found model type llava_onevision"),
+        ({"text_config": {"model_type": "gemma"}}, "found gemma and clip_vision_model"),
+        ({"vision_config": {"model_type": "siglip_vision_model"}}, "found llama and siglip_vision_model"),
+    ],
+)
+def test_another_architecture_names_the_supported_ones(changes, said, folder):
+    change_config(folder, lambda config: config.update(changes))
+    message = refusal(folder)
+    assert said in message
+    assert (
+        "LlavaNextForConditionalGeneration (language model llama, mistral, qwen2; vision tower CLIP)"
+        in message
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.update(vision_feature_select_strategy="full"), "strategy default, found full"),
+        (
+            lambda config: config.update(vision_feature_select_strategy="odd"),
+            "to describe a LLaVA-NeXT model",
+        ),
+        (lambda config: config.update(image_grid_pinpoints=[[28, 30]]), "28-pixel tile, found [28, 30]"),
+        (lambda config: config.update(image_grid_pinpoints=[]), "28-pixel tile, found none"),
+        (lambda config: config.update(quantization_config={"bits": 4}), "expected unquantized weights"),
+        (
+            lambda config: config["text_config"].update(
+                rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+            ),
+            "found rope type dynamic",
+        ),
+        (lambda config: config["text_config"].update(hidden_size="wide"), "to describe a LLaVA-NeXT model"),
+    ],
+)
+def test_what_the_graphs_cannot_hold(change, said, folder):
+    change_config(folder, change)
+    assert said in refusal(folder)
+
+
+def test_a_sliding_window_below_the_positions(tmp_path):
+    tiny_model("mistral", text={"sliding_window": 100}).save_pretrained(tmp_path)
+    assert "found sliding_window 100" in refusal(tmp_path)
+    tiny_model("mistral", text={"sliding_window": 256}).save_pretrained(tmp_path)
+    assert open_checkpoint(tmp_path).spec.text_model_type == "mistral"
+
+
+def test_a_missing_shard(folder):
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    assert f"expected the shard {shard}, found no such file" in refusal(folder)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_truncated_shard(size, folder):
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:size])
+    message = refusal(folder)
+    assert str(shard) in message and "truncated" in message
+
+
+def test_a_shard_with_bytes_added_or_replaced(folder):
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content + b"\0")
+    assert "(longer)" in refusal(folder)
+    shard.write_bytes(content[:8] + b"x" * (len(content) - 8))
+    assert "expected a safetensors header" in refusal(folder)
+
+
+def test_a_damaged_index(folder):
+    index = folder / "model.safetensors.index.json"
+    index.write_text("{}")
+    assert "expected a weight_map" in refusal(folder)
+    index.write_text(json.dumps({"weight_map": {"a": "../elsewhere.safetensors"}}))
+    assert "expected plain file names" in refusal(folder)
+
+
+def test_no_weights_at_all_and_weights_of_another_format(tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    change_config(tmp_path, lambda config: config.update(architectures=["LlavaNextForConditionalGeneration"]))
+    assert "expected the shard" in refusal(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    message = refusal(tmp_path)
+    assert "found pytorch_model.bin" in message and "convert" in message
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_missing_unknown_and_misshapen_weights_are_named(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    newline = next(name for name in load_file(tmp_path / "model.safetensors") if "newline" in name)
+    rewrite(tmp_path, lambda weights: weights.update(surplus=torch.zeros(1)))
+    assert "found also surplus" in refusal(tmp_path)
+    rewrite(tmp_path, lambda weights: weights.pop("surplus"))
+    rewrite(tmp_path, lambda weights: weights.update({newline: torch.zeros(17)}))
+    assert "model.image_newline of shape [16] as config.json says, found [17]" in refusal(tmp_path)
+    rewrite(tmp_path, lambda weights: weights.pop(newline))
+    assert "found no model.image_newline" in refusal(tmp_path)
+
+
+def test_quantized_weights(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda weights: weights.update(packed=torch.zeros(2, dtype=torch.int8)))
+    assert "found I8 in packed" in refusal(tmp_path)
+
+
+def test_a_folder_without_processor_files(folder):
+    with pytest.raises(UserError, match="expected the processor's files"):
+        load_processor(folder)
