@@ -82,7 +82,7 @@ def test_another_architecture_names_the_supported_ones(changes, said, folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda config: config.update(vision_feature_select_strategy="full"), "strategy default, found full"),
+        (lambda config: config.update(vision_feature_select_strategy="full"), "config.json, found full"),
         (
             lambda config: config.update(vision_feature_select_strategy="odd"),
             "to describe a LLaVA-NeXT model",
