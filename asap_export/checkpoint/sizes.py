@@ -75,8 +75,8 @@ def _check_parts(file: Path, config: LlavaNextConfig) -> None:
         )
     if config.vision_feature_select_strategy != "default":
         raise UserError(
-            "expected vision_feature_select_strategy default, "
-            f"found {config.vision_feature_select_strategy} in {file}; give a checkpoint without class tokens, "
+            f"expected vision_feature_select_strategy default in {file}, "
+            f"found {config.vision_feature_select_strategy}; give a checkpoint without class tokens, "
             "with them the patches of a tile form no rectangle"
         )
     tile = vision.image_size
