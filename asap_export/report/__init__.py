@@ -1,0 +1,14 @@
+"""What inspect, flops and env say: for each, plain data (for --json) and a rich rendering of it."""
+
+from asap_export.report.environment import environment_facts, environment_table
+from asap_export.report.flops import flops_facts, flops_table
+from asap_export.report.inspect import bundle_facts, bundle_tables
+
+__all__ = [
+    "bundle_facts",
+    "bundle_tables",
+    "environment_facts",
+    "environment_table",
+    "flops_facts",
+    "flops_table",
+]

@@ -1,0 +1,136 @@
+"""What pruning saves: FLOPs in both accountings and KV bytes, for one prompt of one row."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from asap_export.errors import UserError
+from asap_export.pruning.config import Budget, PruningConfig
+from asap_export.pruning.flops import kv_cache_bytes, layer_average, paper_flops, whole_sequence_flops
+from asap_export.report.subject import Subject, subject_of
+
+__all__ = ["flops_facts", "flops_table"]
+
+DEFAULT_TEXT_TOKENS = 64
+
+
+def flops_facts(
+    source: str | Path | None,
+    *,
+    budget: Budget | None = None,
+    visual_tokens: int | None = None,
+    text_tokens: int = DEFAULT_TEXT_TOKENS,
+    dtype: str | None = None,
+    pruning: PruningConfig | None = None,
+) -> dict[str, Any]:
+    """Cost of a prefill before and after pruning, as JSON values.
+
+    ``source`` is as in ``subject_of``. ``visual_tokens`` defaults to the most that one image can have,
+    ``budget`` and ``pruning`` to the bundle's (elsewhere to the defaults of an export), ``dtype`` to the one
+    the model is stored in. TFLOPs count a multiply-add once; bytes are of the KV cache after prefill.
+
+    Raises UserError where the source cannot be read or the budget does not fit it.
+    """
+    subject = subject_of(source)
+    shape = subject.shape
+    pruning = pruning or subject.pruning
+    visual = subject.max_visual_tokens if visual_tokens is None else visual_tokens
+    _check(subject, pruning, visual, text_tokens, budget)
+    keep = _keep(subject, pruning, visual, budget)
+    after = pruning.prune_after
+    dtype = dtype or subject.dtype
+    dense, pruned = (paper_flops(shape, visual, kept, after) for kept in (visual, keep))
+    whole_dense, whole_pruned = (
+        whole_sequence_flops(shape, visual, text_tokens, kept, after) for kept in (visual, keep)
+    )
+    kv_dense, kv_pruned = (
+        kv_cache_bytes(shape, visual, text_tokens, kept, dtype, pruning) for kept in (visual, keep)
+    )
+    return {
+        "model": subject.name,
+        "layers": shape.layers,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "visual_tokens": visual,
+        "text_tokens": text_tokens,
+        "prune_after": after,
+        "keep": keep,
+        "keep_ratio": keep / visual,
+        "layer_average": layer_average(visual, keep, shape.layers, after),
+        "dense_tflops": dense / 1e12,
+        "pruned_tflops": pruned / 1e12,
+        "whole_sequence": {"dense_tflops": whole_dense / 1e12, "pruned_tflops": whole_pruned / 1e12},
+        "kv_bytes": {
+            "dtype": dtype,
+            "trim_early_kv": pruning.trim_early_kv,
+            "dense": kv_dense,
+            "pruned": kv_pruned,
+        },
+    }
+
+
+def _check(
+    subject: Subject, pruning: PruningConfig, visual: int, text_tokens: int, budget: Budget | None
+) -> None:
+    if visual < 1 or text_tokens < 0:
+        found = f"--visual-tokens {visual} and --text-tokens {text_tokens}"
+        raise UserError(f"expected at least 1 visual and 0 text tokens, found {found}; raise them")
+    if pruning.prune_after >= subject.shape.layers:
+        raise UserError(
+            f"expected prune-after below the model's {subject.shape.layers} layers, "
+            f"found {pruning.prune_after}; lower it"
+        )
+    most = max(visual, subject.max_visual_tokens)
+    wanted = (budget.keep or budget.layer_average or 0) if budget else 0
+    if wanted > most:
+        name = "--keep" if budget and budget.keep else "--budget"
+        raise UserError(f"expected {name} of at most {most} visual tokens, found {wanted:g}; lower it")
+
+
+def _keep(subject: Subject, pruning: PruningConfig, visual: int, budget: Budget | None) -> int:
+    if budget is None and not pruning.prunes:
+        return visual
+    return (budget or subject.budget).keep_for(visual, subject.shape.layers, pruning.prune_after)
+
+
+def flops_table(facts: dict[str, Any]) -> Group:
+    """``flops_facts`` for a terminal."""
+    kv, whole = facts["kv_bytes"], facts["whole_sequence"]
+    title = Text.assemble(
+        (facts["model"], "bold"), f", {facts['layers']} layers of width {facts['hidden_size']}"
+    )
+    budget = (
+        f"{facts['visual_tokens']:,} visual tokens, {facts['keep']:,} kept "
+        f"after {facts['prune_after']} layers ({facts['keep_ratio']:.1%}), "
+        f"{facts['layer_average']:,.1f} per layer on average"
+    )
+    table = Table("", box=None, pad_edge=False)
+    for column in ("dense", "pruned", "pruned / dense"):
+        table.add_column(column, justify="right")
+    trimmed = "every layer trimmed" if kv["trim_early_kv"] else "early layers full"
+    rows = {
+        "image tokens, as the paper counts": (facts["dense_tflops"], facts["pruned_tflops"], _tflops),
+        f"with {facts['text_tokens']:,} text tokens and head": (
+            whole["dense_tflops"],
+            whole["pruned_tflops"],
+            _tflops,
+        ),
+        f"KV cache, {kv['dtype']}, {trimmed}": (kv["dense"], kv["pruned"], _mebibytes),
+    }
+    for name, (dense, pruned, said) in rows.items():
+        table.add_row(name, said(dense), said(pruned), f"{pruned / dense:.1%}")
+    note = Text(
+        "A multiply-add counts once; prefill of one row; the vision tower is not counted.", style="dim"
+    )
+    return Group(title, Text(budget), Text(""), table, Text(""), note)
+
+
+def _tflops(value: float) -> str:
+    return f"{value:.3f} TFLOPs" if value >= 0.01 else f"{value * 1e3:.3f} GFLOPs"
+
+
+def _mebibytes(value: int) -> str:
+    return f"{value / 2**20:,.2f} MiB"

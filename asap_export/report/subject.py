@@ -1,0 +1,110 @@
+"""What a cost is counted for: a preset, a config.json, a checkpoint or a bundle, without its weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asap_export.bundle import MANIFEST, Bundle
+from asap_export.bundle.presets import find_preset
+from asap_export.errors import UserError
+from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
+from asap_export.pruning.flops import DecoderShape
+
+__all__ = ["Subject", "subject_of"]
+
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model's decoder, the most visual tokens of one image, and the settings that come with it."""
+
+    name: str
+    shape: DecoderShape
+    max_visual_tokens: int
+    dtype: str  # "fp32", "fp16" or "bf16"
+    pruning: PruningConfig
+    budget: Budget
+
+
+def subject_of(source: str | Path | None) -> Subject:
+    """The subject of ``source``, None being the demo checkpoint.
+
+    Else it is a bundle, a folder with a config.json, such a file, a preset's name, or a hub id; only a hub id
+    that is no preset's needs the network. Raises UserError where it is none of these.
+    """
+    path = Path(source) if source is not None else None
+    if path is not None and (path / MANIFEST).is_file():
+        return _of_bundle(Bundle.open(path))
+    if path is not None and path.is_file():
+        return _of_config(path, str(path))
+    preset = find_preset(str(source)) if path is None or not path.exists() else None
+    if preset:
+        return _undecided(preset.name, preset.decoder, preset.max_visual_tokens, "fp16")
+
+    from asap_export.checkpoint.sources import locate  # with the hub client, slow to import
+
+    place = locate(source)
+    return _of_config(place.folder / "config.json", place.name)
+
+
+def _undecided(name: str, shape: DecoderShape, max_visual_tokens: int, dtype: str) -> Subject:
+    return Subject(name, shape, max_visual_tokens, dtype, PruningConfig(), Budget(ratio=DEFAULT_KEEP_RATIO))
+
+
+def _of_bundle(bundle: Bundle) -> Subject:
+    manifest = bundle.manifest
+    spec = manifest.model
+    return Subject(
+        str(bundle.path), DecoderShape.of(spec), spec.max_visual_tokens, manifest.dtype, manifest.pruning,
+        manifest.budget,
+    )  # fmt: skip
+
+
+def _of_config(file: Path, name: str) -> Subject:
+    config = _llava_config(file) or _llava_next_config(file)
+    text, vision = config.text_config, config.vision_config
+    shape = DecoderShape(
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=text.intermediate_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        vocab_size=text.vocab_size,
+    )
+    dtype = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
+    return _undecided(name, shape, _max_visual_tokens(config, vision.image_size, vision.patch_size), dtype)
+
+
+def _max_visual_tokens(config: Any, tile: int, patch: int) -> int:
+    from asap_export.model.anyres import TileGeometry, max_visual_tokens
+
+    if config.model_type == "llava":
+        return int((tile // patch) ** 2)
+    pinpoints = tuple((int(height), int(width)) for height, width in config.image_grid_pinpoints)
+    return max_visual_tokens(TileGeometry(tile, patch, pinpoints))
+
+
+def _llava_next_config(file: Path) -> Any:
+    from asap_export.checkpoint.sizes import read_config
+
+    return read_config(file)
+
+
+def _llava_config(file: Path) -> Any:
+    """LLaVA-1.5's configuration, None where the file is another's: it cannot be exported, but counted."""
+    try:
+        raw = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(raw, dict) or raw.get("model_type") != "llava":
+        return None
+    from transformers import LlavaConfig
+
+    try:
+        return LlavaConfig.from_dict(raw)
+    except Exception as error:  # whichever field is wrong, transformers' classes raise errors of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"expected {file} to describe a LLaVA model, found: {reason}") from error
