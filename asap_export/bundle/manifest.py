@@ -152,7 +152,7 @@ class Manifest:
         """The manifest in ``text``. Raises UserError where it is no JSON, too new, or against the schema."""
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"expected JSON in manifest.json, found {error}; export the bundle again"
             ) from error

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from asap_export.bundle.folder import MANIFEST, PARITY, PARTIAL, Bundle, inside, read_manifest
-from asap_export.bundle.hashing import sha256_of, sha256_of_each
+from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.manifest import EngineInfo, FileInfo, Manifest
 from asap_export.bundle.refusals import as_user_error, check_replaceable, system_refusal
 from asap_export.errors import UserError
@@ -42,9 +43,9 @@ class BundleWriter:
         self._locks: list[int] = []
 
     def __enter__(self) -> Self:
-        _remove_leftovers(self.output)
-        check_replaceable(self.output, self._overwrite)
         try:
+            _remove_leftovers(self.output)
+            check_replaceable(self.output, self._overwrite)
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir()
             self._locks.append(_locked(self.path))
@@ -97,7 +98,8 @@ class BundleWriter:
     def complete(self, manifest: Manifest, progress: ProgressCallback = no_progress) -> Bundle:
         """Finish the bundle and move it to ``output``; ``manifest.files`` is filled in here.
 
-        An old bundle at ``output`` is there until the new one takes its name.
+        An old bundle at ``output`` is there until the new one takes its name. Raises UserError where
+        something that may not be replaced came to be there in the meantime.
         """
         files = describe_files(self.path, self._known, progress)
         manifest = replace(manifest, files=files)
@@ -105,16 +107,24 @@ class BundleWriter:
             if name not in files:
                 raise RuntimeError(f"the manifest names {name}, but nothing wrote it")
         write_durably(self.path / MANIFEST, manifest.text())
+        check_replaceable(self.output, self._overwrite)
         if self.output.exists():
-            old = self.output.parent / f".{self.output.name}{_REPLACED}{os.getpid()}-{secrets.token_hex(4)}"
-            self._locks.append(_locked(self.output))
-            self.output.rename(old)
-            self.path.rename(self.output)
-            shutil.rmtree(old, ignore_errors=True)
+            self._take_the_place_of_the_old()
         else:
             self.path.rename(self.output)
         _sync_folder(self.output.parent)
         return Bundle(self.output, manifest)
+
+    def _take_the_place_of_the_old(self) -> None:
+        old = self.output.parent / f".{self.output.name}{_REPLACED}{os.getpid()}-{secrets.token_hex(4)}"
+        self._locks.append(_locked(self.output))
+        self.output.rename(old)
+        try:
+            self.path.rename(self.output)
+        finally:
+            if not self.output.exists():
+                old.rename(self.output)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def add_engine(
@@ -130,7 +140,8 @@ def add_engine(
     try:
         target.parent.mkdir(exist_ok=True)
         shutil.move(built, staged)
-        info = FileInfo(sha256_of(staged), staged.stat().st_size)
+        digest = sha256_of_each({engine.file: staged}, "Hash engine", progress)[engine.file]
+        info = FileInfo(digest, staged.stat().st_size)
 
         manifest = read_manifest(bundle.path)
         others = tuple(other for other in manifest.engines if other.file != engine.file)
@@ -207,11 +218,15 @@ def _remove_leftovers(output: Path) -> None:
 
     A process id would not do: ids are reused, and mean nothing on a file system shared between containers.
     """
-    for replaced in sorted(output.parent.glob(f".{output.name}{_REPLACED}*")):
-        if _abandoned(replaced):
-            # Killed between two renames: the old bundle is the only one there is.
-            replaced.rename(output) if not output.exists() else shutil.rmtree(replaced, ignore_errors=True)
-    for partial in output.parent.glob(f".{output.name}{PARTIAL}*"):
+    name = glob.escape(f".{output.name}")
+    for replaced in sorted(output.parent.glob(f"{name}{_REPLACED}*")):
+        if not _abandoned(replaced):
+            continue
+        if output.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(output)  # killed between two renames: the old bundle is the only one there is
+    for partial in output.parent.glob(f"{name}{PARTIAL}*"):
         if _abandoned(partial):
             shutil.rmtree(partial, ignore_errors=True)
 

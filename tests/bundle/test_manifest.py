@@ -119,8 +119,9 @@ def test_the_schema_names_every_field_and_no_other(record: type, place: tuple[st
 
 
 def test_a_manifest_that_is_not_json_is_refused() -> None:
-    with pytest.raises(UserError, match=r"expected JSON in manifest.json"):
-        Manifest.parse("{")
+    for text in ("{", "[" * 100_000, b"\xff"):
+        with pytest.raises(UserError, match=r"expected JSON in manifest.json"):
+            Manifest.parse(text)
 
 
 def test_a_newer_manifest_is_refused_by_its_version_not_by_its_form() -> None:

@@ -76,6 +76,31 @@ def test_overwrite_keeps_the_old_bundle_where_the_new_one_fails(tmp_path: Path) 
     assert Bundle.open(tmp_path / "out", hash_weights=True)
 
 
+def test_what_came_to_be_there_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pass --overwrite"), BundleWriter(tmp_path / "out") as writer:
+        write_files(writer.path)
+        (tmp_path / "out").mkdir()
+        writer.complete(example_manifest())
+    assert entries(tmp_path) == ["out"] and entries(tmp_path / "out") == []
+
+
+def test_the_old_bundle_is_put_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "out")
+    original = Path.rename
+
+    def rename(source: Path, target: Path) -> Path:
+        if ".partial-" in source.name:
+            raise KeyboardInterrupt
+        return original(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename)
+        write_bundle(tmp_path / "out", overwrite=True)
+    assert entries(tmp_path) == ["out"] and Bundle.open(tmp_path / "out")
+
+
 def test_overwrite_takes_an_empty_folder_but_no_other_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_bundle(tmp_path / "empty", overwrite=True)
@@ -102,18 +127,19 @@ def killed_mid_way(output: Path) -> None:
         with pytest.raises(UserError), BundleWriter(output) as other:  # a run beside it does not disturb it
             other.place_file(Path(__file__), "x")
             raise UserError("changed its mind")
-        assert len(list(output.parent.glob(".out.partial-*"))) == 1
+        assert len(entries(output.parent)) == 1
         export.send_signal(signal.SIGKILL)
         export.wait(10)
 
 
-def test_a_killed_export_leaves_no_bundle_and_the_next_run_cleans_up(tmp_path: Path) -> None:
-    killed_mid_way(tmp_path / "out")
+@pytest.mark.parametrize("name", ["out", "out[1]"])
+def test_a_killed_export_leaves_no_bundle_and_the_next_run_cleans_up(tmp_path: Path, name: str) -> None:
+    killed_mid_way(tmp_path / name)
     (left,) = tmp_path.iterdir()
     with pytest.raises(UserError):
         Bundle.open(left)
-    write_bundle(tmp_path / "out")
-    assert entries(tmp_path) == ["out"]
+    write_bundle(tmp_path / name)
+    assert entries(tmp_path) == [name]
 
 
 def test_a_bundle_on_its_way_out_comes_back_where_the_run_was_killed_between_two_renames(
