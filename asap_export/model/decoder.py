@@ -1,5 +1,6 @@
 """The language model with the cut inside: transformers' own layers, our loop over them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -7,10 +8,10 @@ from torch import Tensor, nn
 
 from asap_export.model.attention import ATTENTION, KeyValueCache
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.cut import Observation, drop_tokens, observe_attention, take_tokens
+from asap_export.pruning.cut import Observation, Survivors, drop_tokens, observe_attention, take_tokens
 from asap_export.pruning.mask import causal_mask
 
-__all__ = ["Decoder", "DecoderOutput"]
+__all__ = ["Cut", "Decoder", "DecoderOutput", "KeyValues"]
 
 KeyValues = list[tuple[Tensor, Tensor]]
 
@@ -22,6 +23,26 @@ class DecoderOutput(NamedTuple):
     logits: Tensor
     kept_index: Tensor
     present: KeyValues
+
+
+class Cut(NamedTuple):
+    """All that goes into one cut and comes out of it, for those who compare and explain.
+
+    query: [B, H, T, d]; key: [B, Hkv, P+T, d]; scale of the logits; visual_mask: [B, T] bool; attention_mask:
+    [B, P+T] bool, of the scoring layer; new_mask: [B, T] bool, of the new tokens; hidden: [B, T, D], before;
+    kept_length: [] int64.
+    """
+
+    query: Tensor
+    key: Tensor
+    scale: float
+    visual_mask: Tensor
+    attention_mask: Tensor
+    new_mask: Tensor
+    hidden: Tensor
+    kept_length: Tensor
+    seen: Observation
+    survivors: Survivors
 
 
 class Decoder(nn.Module):
@@ -38,6 +59,7 @@ class Decoder(nn.Module):
         self.language_model = llava.model.language_model
         self.lm_head = llava.lm_head
         self.pruning = pruning
+        self.on_cut: Callable[[Cut], None] | None = None
 
     def forward(
         self,
@@ -70,10 +92,10 @@ class Decoder(nn.Module):
             observer = _Observer(self.pruning, visual_mask, valid)
             hidden = layer(hidden, past_key_values=cache, observe=observer, **layer_inputs)
             new_valid = late_valid[:, late_valid.shape[1] - tokens :]
-            seen = observer.observation
-            hidden, kept_index = drop_tokens(
-                self.pruning, seen, hidden, visual_mask, new_valid, kept_length
-            )
+            cut = observer.cut(hidden, new_valid, kept_length)
+            if self.on_cut is not None:
+                self.on_cut(cut)
+            hidden, kept_index = cut.survivors
             past_valid = late_valid[:, : late_valid.shape[1] - tokens]
             valid = torch.cat([past_valid, take_tokens(new_valid, kept_index)], dim=1)
             layer_inputs = self._layer_inputs(hidden, take_tokens(position_ids, kept_index), valid)
@@ -93,16 +115,19 @@ class Decoder(nn.Module):
 class _Observer:
     """Looks over the scoring layer's shoulder: takes its query and key, gives it the soft mask."""
 
-    observation: Observation
-
     def __init__(self, config: PruningConfig, visual_mask: Tensor, valid: Tensor) -> None:
         self.config, self.visual_mask, self.valid = config, visual_mask, valid
 
     def __call__(self, query: Tensor, key: Tensor, scale: float) -> Tensor:
-        self.observation = observe_attention(
-            self.config, query, key, self.visual_mask, self.valid, scale
-        )
-        return self.observation.bias
+        self.query, self.key, self.scale = query, key, scale
+        self.seen = observe_attention(self.config, query, key, self.visual_mask, self.valid, scale)
+        return self.seen.bias
+
+    def cut(self, hidden: Tensor, new_valid: Tensor, kept_length: Tensor) -> Cut:
+        """Drop tokens from the scoring layer's output, [B, T, D]."""
+        survivors = drop_tokens(self.config, self.seen, hidden, self.visual_mask, new_valid, kept_length)
+        inputs = self.query, self.key, self.scale, self.visual_mask, self.valid, new_valid, hidden, kept_length
+        return Cut(*inputs, self.seen, survivors)
 
 
 def _trim(cache: KeyValueCache, layers: int, kept_index: Tensor) -> None:

@@ -1,0 +1,130 @@
+"""With pruning off, the reference is transformers' LLaVA-NeXT; with pruning on, it is the method."""
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+from asap_export.checkpoint.checkpoint import open_checkpoint
+from asap_export.checkpoint.loading import load_model
+from asap_export.model.anyres import TileGeometry, packing
+from asap_export.model.reference import Prompt, Reference
+from asap_export.pruning.config import PruningConfig
+
+CHECKPOINT = open_checkpoint(None)
+IMAGES = "examples/images"
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return load_model(CHECKPOINT, "fp32")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    processor = AutoProcessor.from_pretrained(CHECKPOINT.folder)
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+@pytest.fixture(scope="module")
+def reference(llava):
+    def build(**pruning):
+        return Reference(copy.deepcopy(llava), PruningConfig(**pruning))
+
+    return build
+
+
+def inputs_of(processor, texts, image_names):
+    """transformers' inputs, and the same as a Prompt."""
+    images = [Image.open(f"{IMAGES}/{name}").convert("RGB") for name in image_names]
+    inputs = processor(text=texts, images=images or None, return_tensors="pt", padding=True)
+    if not images:
+        return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"])
+    packed = packing(inputs["image_sizes"].tolist(), TileGeometry.of(CHECKPOINT.spec))
+    tiles = [pixels[:count] for pixels, count in zip(inputs["pixel_values"], packed.tiles, strict=True)]
+    gather_index = torch.from_numpy(packed.gather_index)
+    return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)
+
+
+CASES = {
+    "one image": (["USER: <image>\nWhat is on the mat? ASSISTANT:"], ["mat.png"]),
+    "several images": (
+        ["USER: <image> <image>\nWhich is higher? <image> ASSISTANT:"],
+        ["tower.png", "skyline.jpg", "sign.png"],
+    ),
+    "no image": (["USER: How are you? ASSISTANT:"], []),
+    "a batch": (
+        ["USER: <image>\nWhat? ASSISTANT:", "USER: Hello ASSISTANT:", "USER: <image> <image>\nWhy? ASSISTANT:"],
+        ["mat.png", "sign.png", "tower.png"],
+    ),
+}
+
+
+@pytest.mark.parametrize("texts, images", CASES.values(), ids=CASES.keys())
+def test_without_pruning_it_is_transformers_model(llava, processor, reference, texts, images):
+    inputs, prompt = inputs_of(processor, texts, images)
+    expected = llava.generate(
+        **inputs, max_new_tokens=12, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+
+    found = reference(method="none").generate(
+        prompt, keep=0, max_new_tokens=12, eos_token_ids=CHECKPOINT.spec.eos_token_ids
+    )
+
+    new = expected.sequences[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(found.tokens, new)
+    for ours, theirs in zip(found.logits, expected.logits, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pruning", [{}, {"method": "fastv"}, {"method": "random"}, {"trim_early_kv": False}])
+def test_every_sequence_of_a_batch_is_pruned_as_if_alone(processor, reference, pruning):
+    texts = ["USER: <image>\nWhat is it? ASSISTANT:", "USER: <image>\nAnd what is here? ASSISTANT:"]
+    model = reference(**pruning)
+    prompt = inputs_of(processor, texts, ["mat.png", "tower.png"])[1]
+    together = model.generate(prompt, 30, 6)
+    text = (prompt.attention_mask.bool() & (prompt.input_ids != CHECKPOINT.spec.image_token_id)).sum(dim=1)
+    for row, name in enumerate(["mat.png", "tower.png"]):
+        if pruning.get("method") == "random":  # chance knows places in a batch, not sequences
+            continue
+        keep = 30 + int(text.max() - text[row])  # less text leaves room for more visual tokens
+        alone = model.generate(inputs_of(processor, [texts[row]], [name])[1], keep, 6)
+        torch.testing.assert_close(together.logits[0][row], alone.logits[0][0], rtol=1e-4, atol=1e-4)
+        assert torch.equal(together.tokens[row], alone.tokens[0])
+
+
+def test_the_cache_is_short_after_the_cut_and_positions_go_on(processor, reference):
+    _, prompt = inputs_of(processor, *CASES["one image"])
+    tokens = prompt.input_ids.shape[1]
+    visual = int((prompt.input_ids == CHECKPOINT.spec.image_token_id).sum())
+
+    output, context = reference().prefill(prompt, keep=40)
+    assert {key.shape[2] for key, _ in output.present} == {tokens - visual + 40}
+    assert context.position.item() == tokens  # not the cache's length
+
+    untrimmed, _ = reference(trim_early_kv=False).prefill(prompt, keep=40)
+    assert [key.shape[2] for key, _ in untrimmed.present[:3]] == [tokens, tokens, tokens - visual + 40]
+    torch.testing.assert_close(untrimmed.logits, output.logits)
+
+
+def test_the_methods_choose_differently(processor, reference):
+    _, prompt = inputs_of(processor, *CASES["one image"])
+    kept = {
+        method: reference(method=method).prefill(prompt, keep=40)[0].kept_index
+        for method in ("asap", "fastv", "random")
+    }
+    assert not torch.equal(kept["asap"], kept["fastv"])
+    assert not torch.equal(kept["fastv"], kept["random"])
+
+
+def test_sampling_is_reproducible_and_a_narrow_nucleus_is_greedy(processor, reference):
+    _, prompt = inputs_of(processor, *CASES["no image"])
+    model = reference()
+    greedy = model.generate(prompt, 1, 8).tokens
+    assert torch.equal(model.generate(prompt, 1, 8, temperature=1.0, top_p=1e-6).tokens, greedy)
+    warm = [model.generate(prompt, 1, 8, temperature=2.0, seed=seed).tokens for seed in (5, 5, 6)]
+    assert torch.equal(warm[0], warm[1])
+    assert not torch.equal(warm[0], warm[2])
