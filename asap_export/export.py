@@ -1,0 +1,176 @@
+"""The pipeline: a checkpoint becomes a bundle of graphs and, where asked for, engines."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from asap_export.bundle import Bundle, BundleWriter, GraphInfo, Limits, Manifest, Source, TensorInfo, tool_versions, utc_now
+from asap_export.bundle.hashing import sha256_of_each
+from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from asap_export.checkpoint.loading import load_processor
+from asap_export.engine import build_engines, check_limits, default_limits, find_flavor, target_capabilities
+from asap_export.errors import UserError
+from asap_export.graph.operators import OPSET_VERSION
+from asap_export.graph.trace import GRAPHS
+from asap_export.graph.write import write_graphs
+from asap_export.progress import ProgressCallback, no_progress
+from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
+
+__all__ = ["ExportRequest", "Exported", "export"]
+
+# What a processor may be made of; transformers has spread it over these files in the course of time.
+_PROCESSOR_FILES = (
+    "added_tokens.json",
+    "chat_template.*",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer*",
+    "vocab.*",
+)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export; None stands for the checkpoint's own value or the default."""
+
+    model: str | None = None  # a folder or a hub id; None is the built-in demo
+    output: Path | None = None
+    engine: Literal["ort", "trt"] = "ort"
+    dtype: str | None = None
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    budget: Budget | None = None
+    max_batch: int | None = None
+    max_images: int | None = None
+    max_text: int | None = None
+    max_new_tokens: int | None = None
+    flavor: str = "auto"
+    compute_capabilities: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The finished bundle, and how each file of the checkpoint came into it ("linked" or "copied")."""
+
+    bundle: Bundle
+    placed: dict[str, str]
+
+
+def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
+    """Write a bundle. Raises UserError before the long work wherever the request cannot be met."""
+    checkpoint = open_checkpoint(request.model)
+    load_processor(checkpoint.folder)
+    dtype = request.dtype or checkpoint.spec.dtype
+    limits = _limits(request, checkpoint)
+    budget = _budget(request, checkpoint, limits)
+    check_limits(limits, checkpoint.spec, request.pruning, budget, with_engines=request.engine == "trt")
+    flavor = find_flavor(request.flavor) if request.engine == "trt" else None
+    capabilities = target_capabilities(flavor, request.compute_capabilities) if flavor else ()
+
+    with BundleWriter(_output(request, checkpoint), request.overwrite) as writer:
+        digests = _digests(checkpoint, progress)
+        placed: dict[str, str] = {}
+
+        def place(source: Path, relative: str) -> None:
+            if relative not in placed:
+                placed[relative] = writer.place_file(source, relative, digests.get(source.name))
+
+        for file in _small_files(checkpoint.folder):
+            place(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
+        write_graphs(checkpoint, request.pruning, dtype, writer.path, place, progress)
+        manifest = Manifest(
+            created=utc_now(),
+            tools=tool_versions(),
+            source=Source(checkpoint.source, checkpoint.revision, digests),
+            model=checkpoint.spec,
+            dtype=dtype,  # type: ignore[arg-type]  # checked by the graph writer's table
+            pruning=request.pruning,
+            budget=budget,
+            limits=limits,
+            opset=OPSET_VERSION,
+            graphs={name: _graph_info(writer.path / f"{name}.onnx") for name in GRAPHS},  # type: ignore[misc]
+        )
+        if flavor:
+            manifest = replace(
+                manifest, engines=build_engines(writer.path, manifest, flavor, capabilities, progress)
+            )
+        return Exported(writer.complete(manifest, progress), placed)
+
+
+def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:
+    """By default a folder named after the model; the ending keeps it apart from the checkpoint's own."""
+    return request.output or Path(f"{Path(checkpoint.source).resolve().name}.bundle")
+
+
+def _limits(request: ExportRequest, checkpoint: Checkpoint) -> Limits:
+    names = ("max_batch", "max_images", "max_text", "max_new_tokens")
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return default_limits(checkpoint.spec, **given)
+
+
+def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> Budget:
+    """The bundle's default budget, checked against the largest prompt that the limits allow."""
+    spec, pruning = checkpoint.spec, request.pruning
+    if not pruning.prunes:
+        if request.budget is not None:
+            raise UserError("expected no budget with --dense, which keeps every visual token; give only one of them")
+        return Budget(ratio=1.0)
+    if pruning.method == "random":
+        raise UserError("expected a method that a graph can hold (asap, fastv or none), found random")
+    if pruning.prune_after >= spec.layers:
+        raise UserError(
+            f"expected --prune-after below the model's {spec.layers} layers, found {pruning.prune_after}"
+        )
+    budget = request.budget or Budget(ratio=DEFAULT_KEEP_RATIO)
+    largest = limits.max_images * spec.max_visual_tokens
+    wanted = budget.keep or budget.layer_average or 0
+    if wanted > largest:
+        flag = "--keep" if budget.keep else "--budget"
+        images = "an image" if limits.max_images == 1 else f"{limits.max_images} images"
+        raise UserError(
+            f"expected {flag} of at most {largest}, the most visual tokens that {images} of this checkpoint can "
+            f"carry, found {wanted:g}; lower it, or use --dense to keep all"
+        )
+    budget.keep_for(largest, spec.layers, pruning.prune_after)
+    return budget
+
+
+def _digests(checkpoint: Checkpoint, progress: ProgressCallback) -> dict[str, str]:
+    """sha256 of every file that the bundle is made from, by name."""
+    files = [*_small_files(checkpoint.folder), *sorted({place.file for place in checkpoint.tensors.values()})]
+    return sha256_of_each({file.name: file for file in files}, "Hash checkpoint", progress)
+
+
+def _small_files(folder: Path) -> list[Path]:
+    patterns = ("config.json", *_PROCESSOR_FILES)
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _graph_info(path: Path) -> GraphInfo:
+    graph = onnx.load(path, load_external_data=False).graph
+    return GraphInfo(path.name, _tensors(graph.input), _tensors(graph.output))
+
+
+_DTYPES = {
+    onnx.TensorProto.FLOAT: "fp32",
+    onnx.TensorProto.FLOAT16: "fp16",
+    onnx.TensorProto.BFLOAT16: "bf16",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.BOOL: "bool",
+}
+
+
+def _tensors(values: Any) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(
+            value.name,
+            _DTYPES[value.type.tensor_type.elem_type],  # type: ignore[arg-type]
+            tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
+        )
+        for value in values
+    )
