@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint clean
+
+# A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
+demo: $(INSTALLED)
+	$(BIN)/asap-export --engine trt --output demo.bundle --overwrite
+	$(BIN)/asap-export verify demo.bundle
+	$(BIN)/asap-export run demo.bundle --image examples/images/mat.png --prompt "What is on the mat?"
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo.bundle
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[rtx,dev]'
+	touch $@

@@ -1,0 +1,5 @@
+"""``python -m asap_export``, the same as the installed command ``asap-export``."""
+
+from asap_export.cli.app import main
+
+main()

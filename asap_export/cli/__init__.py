@@ -1,0 +1,1 @@
+"""The command line; it turns options into calls and shows what comes back. Nothing else here prints."""

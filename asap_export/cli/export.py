@@ -1,0 +1,172 @@
+"""``asap-export`` without a subcommand: a checkpoint becomes a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from asap_export.cli.options import Keep, KeepRatio, LayerAverage, budget_of
+from asap_export.cli.progress import shown_progress
+from asap_export.cli.summary import print_summary
+from asap_export.errors import UserError
+from asap_export.pruning.config import PruningConfig, Score
+
+__all__ = ["export_command"]
+
+_PRUNING, _LIMITS, _ENGINES = "Pruning", "Limits of a request (the checkpoint's own by default)", "Engines"
+
+
+def export_command(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="SOURCE", help="Folder or hub id; the built-in demo by default."),
+    ] = None,
+    engine: Annotated[
+        Literal["ort", "trt"],
+        typer.Option("--engine", help="ONNX graphs only, or TensorRT engines with them."),
+    ] = "ort",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="The bundle; by default named after the model."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"] | None,
+        typer.Option("--dtype", help="Of weights and arithmetic; as stored by default."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
+    keep: Keep = None,
+    keep_ratio: KeepRatio = None,
+    budget: LayerAverage = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Do not prune: the baseline.", rich_help_panel=_PRUNING)
+    ] = False,
+    method: Annotated[
+        Literal["asap", "fastv"] | None,
+        typer.Option("--method", help="asap by default.", rich_help_panel=_PRUNING),
+    ] = None,
+    score: Annotated[
+        Score | None,
+        typer.Option(
+            "--score", help="What ranks visual tokens; received by default.", rich_help_panel=_PRUNING
+        ),
+    ] = None,
+    lambda_max: Annotated[
+        float | None,
+        typer.Option("--lambda-max", help="Strength of the soft mask; 0.5.", rich_help_panel=_PRUNING),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Cosine above which tokens merge; 0.9.", rich_help_panel=_PRUNING),
+    ] = None,
+    merge: Annotated[
+        bool | None,
+        typer.Option("--merge/--no-merge", help="Merge near-duplicates; on.", rich_help_panel=_PRUNING),
+    ] = None,
+    prune_after: Annotated[
+        int | None,
+        typer.Option("--prune-after", help="Layers that see every token; 2.", rich_help_panel=_PRUNING),
+    ] = None,
+    trim_early_kv: Annotated[
+        bool | None,
+        typer.Option(
+            "--trim-early-kv/--no-trim-early-kv",
+            help="Drop pruned tokens from the caches of those layers too; on.",
+            rich_help_panel=_PRUNING,
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option("--max-batch", help="Prompts at once.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option("--max-images", help="Images of one prompt.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_text: Annotated[
+        int | None, typer.Option("--max-text", help="Text tokens of one prompt.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", help="Tokens of one answer.", rich_help_panel=_LIMITS)
+    ] = None,
+    flavor: Annotated[
+        Literal["auto", "tensorrt", "tensorrt_rtx"],
+        typer.Option(
+            "--flavor", help="Which TensorRT; auto takes what is installed.", rich_help_panel=_ENGINES
+        ),
+    ] = "auto",
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compute-capability",
+            metavar="X.Y",
+            help="GPU to build for, repeatable (tensorrt_rtx); all known from 8.6 by default.",
+            rich_help_panel=_ENGINES,
+        ),
+    ] = None,
+) -> None:
+    """LLaVA-NeXT to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
+
+    Without a subcommand: export a checkpoint to a bundle.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_stray_options(context)
+        return
+    pruning = _pruning(
+        dense,
+        {
+            "method": method,
+            "score": score,
+            "lambda_max": lambda_max,
+            "threshold": threshold,
+            "merge": merge,
+            "prune_after": prune_after,
+            "trim_early_kv": trim_early_kv,
+        },
+    )
+    tokens = budget_of(keep, keep_ratio, budget)
+
+    from asap_export.export import ExportRequest, export  # torch and transformers: seconds to import
+
+    request = ExportRequest(
+        model=model,
+        output=output,
+        engine=engine,
+        dtype=dtype,
+        pruning=pruning,
+        budget=tokens,
+        max_batch=max_batch,
+        max_images=max_images,
+        max_text=max_text,
+        max_new_tokens=max_new_tokens,
+        flavor=flavor,
+        compute_capabilities=tuple(compute_capability or ()),
+        overwrite=overwrite,
+    )
+    with shown_progress() as progress:
+        exported = export(request, progress)
+    print_summary(exported.bundle, exported.placed)
+
+
+def _refuse_stray_options(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"expected options of an export without a subcommand, found {option} before "
+                f"{context.invoked_subcommand}; put the subcommand first"
+            )
+
+
+def _pruning(dense: bool, options: dict[str, Any]) -> PruningConfig:
+    """The configuration; an option that would do nothing is refused, not ignored."""
+    given = {name: value for name, value in options.items() if value is not None}
+    idle = {"dense": set(given), "fastv": {"score", "lambda_max", "threshold", "merge"} & set(given)}
+    chosen = "dense" if dense else given.get("method", "asap")
+    for name in sorted(idle.get(chosen, ())):
+        by = "--dense" if dense else f"--method {chosen}"
+        raise UserError(
+            f"expected no --{name.replace('_', '-')} with {by}, found one; it would do nothing, leave it out"
+        )
+    return PruningConfig(method="none") if dense else PruningConfig(**given)

@@ -1,0 +1,81 @@
+"""Progress on stderr: bars on a terminal, elsewhere one line for each finished stage."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from asap_export.progress import Progress as Stand
+from asap_export.progress import ProgressCallback
+
+__all__ = ["shown_progress"]
+
+
+@contextmanager
+def shown_progress(console: Console | None = None) -> Iterator[ProgressCallback]:
+    """A callback that shows what it is told until the block ends; a stage ends where the next begins.
+
+    The callback may be called from any thread: TensorRT builds in several.
+    """
+    console = console or Console(stderr=True)
+    show = _bars if console.is_terminal else _lines
+    with show(console) as callback:
+        yield callback
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[ProgressCallback]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+    )
+    lock = Lock()
+    with Progress(*columns, console=console) as bars:
+
+        def finish() -> None:
+            if bars.tasks:
+                bars.update(bars.tasks[-1].id, total=1, completed=1, detail="")
+
+        def shown(stand: Stand) -> None:
+            with lock:
+                if not bars.tasks or bars.tasks[-1].description != stand.stage:
+                    finish()
+                    bars.add_task(stand.stage, total=None, detail="")
+                known = stand.fraction is not None
+                bars.update(
+                    bars.tasks[-1].id,
+                    total=1 if known else None,
+                    completed=stand.fraction or 0,
+                    detail=stand.detail,
+                )
+
+        yield shown
+        finish()
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[ProgressCallback]:
+    lock = Lock()
+    current: str | None = None
+    began = time.monotonic()
+
+    def finish() -> None:
+        if current is not None:
+            seconds = time.monotonic() - began
+            console.print(f"{current}: {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
+
+    def shown(stand: Stand) -> None:
+        nonlocal current, began
+        with lock:
+            if stand.stage != current:
+                finish()
+                current, began = stand.stage, time.monotonic()
+
+    yield shown
+    finish()

@@ -1,0 +1,119 @@
+"""``verify``, ``inspect``, ``flops`` and ``env``: facts, as tables or as JSON."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from asap_export.bundle import Bundle
+from asap_export.cli.options import (
+    AsJson,
+    BundlePath,
+    Keep,
+    KeepRatio,
+    LayerAverage,
+    ProviderOption,
+    budget_of,
+)
+from asap_export.cli.progress import shown_progress
+from asap_export.cli.tables import print_json, print_tables
+from asap_export.errors import UserError
+
+__all__ = ["env_command", "flops_command", "inspect_command", "verify_command"]
+
+FAILED = 1
+
+
+def verify_command(
+    bundle: BundlePath,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="SOURCE", help="The checkpoint; where it was at export by default."),
+    ] = None,
+    provider: ProviderOption = "auto",
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="Also compare on it, repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a bundle with PyTorch; exit with 1 where they differ by more than rounding."""
+    from asap_export.parity import verify
+    from asap_export.report.parity import parity_tables
+
+    with shown_progress() as progress:
+        report = verify(bundle, model=model, provider=provider, images=tuple(image or ()), progress=progress)
+    facts = report.facts()
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables(parity_tables(facts))
+    if report.verdict == "FAIL":
+        raise typer.Exit(FAILED)
+
+
+def inspect_command(bundle: BundlePath, as_json: AsJson = False) -> None:
+    """Print what a bundle holds: graphs, dimensions, settings, engines, files and their hashes."""
+    from asap_export.report import bundle_facts, bundle_tables
+
+    facts = bundle_facts(Bundle.open(bundle))
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables(bundle_tables(facts))
+
+
+def flops_command(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="Checkpoint folder, hub id, bundle, or a bare config.json; the built-in demo by default.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="SOURCE", help="Another way to give SOURCE.")
+    ] = None,
+    keep: Keep = None,
+    keep_ratio: KeepRatio = None,
+    budget: LayerAverage = None,
+    visual_tokens: Annotated[
+        int | None,
+        typer.Option("--visual-tokens", metavar="N", help="Of the prompt; by default the most of one image."),
+    ] = None,
+    text_tokens: Annotated[
+        int, typer.Option("--text-tokens", metavar="N", help="Of the prompt, the visual ones left out.")
+    ] = 64,
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"] | None,
+        typer.Option("--dtype", help="Of the KV cache; as stored by default."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what pruning saves: FLOPs as the paper counts and of the whole sequence, and KV bytes."""
+    from asap_export.report import flops_facts, flops_table
+
+    if source is not None and model is not None:
+        raise UserError(f"expected one source, found {source} and --model {model}; leave one out")
+    facts = flops_facts(
+        source if source is not None else model,
+        budget=budget_of(keep, keep_ratio, budget),
+        visual_tokens=visual_tokens,
+        text_tokens=text_tokens,
+        dtype=dtype,
+    )
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables(flops_table(facts))
+
+
+def env_command(as_json: AsJson = False) -> None:
+    """Print what a bug report needs: versions and devices."""
+    from asap_export.report import environment_facts, environment_table
+
+    facts = environment_facts()
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables(environment_table(facts))

@@ -1,0 +1,63 @@
+"""What an export says when it is done."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from asap_export.bundle import Bundle
+from asap_export.cli.tables import print_tables
+from asap_export.pruning.flops import DecoderShape, paper_flops
+from asap_export.report import bundle_facts
+
+__all__ = ["print_summary"]
+
+
+def print_summary(bundle: Bundle, placed: Mapping[str, str]) -> None:
+    """Print what the bundle is and what to do next; ``placed`` says how each file came into it."""
+    facts = bundle_facts(bundle)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, said in _rows(bundle, facts, placed):
+        table.add_row(Text(name, style="bold"), Text(said))
+    print_tables(table)
+    path = shlex.quote(str(bundle.path))
+    print(
+        f"\nnext: asap-export verify {path}"
+    )  # outside of the table, where nothing wraps what is to be copied
+    print(f'      asap-export run {path} --image FILE --prompt "What is in the image?"')
+
+
+def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    manifest = bundle.manifest
+    yield "bundle", f"{bundle.path}, {manifest.dtype}, {decimal(facts['total_size'])}"
+    yield "budget", _budget(bundle, facts["budget"])
+    sizes = {name: file.size for name, file in manifest.files.items()}
+    by_way: dict[str, list[int]] = {}
+    for name, size in sizes.items():
+        by_way.setdefault(placed.get(name, "written"), []).append(size)
+    yield "files", ", ".join(f"{len(of)} {way} ({decimal(sum(of))})" for way, of in sorted(by_way.items()))
+    label = "engines"
+    for engine in manifest.engines:
+        said = [engine.file, decimal(sizes[engine.file])]
+        said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
+        said.append("compute " + ", ".join(engine.compute_capabilities))
+        if engine.decomposed_attention:
+            said.append(f"{len(engine.decomposed_attention)} attention layers without a dedicated kernel")
+        yield label, ", ".join(said)
+        label = ""
+
+
+def _budget(bundle: Bundle, budget: dict[str, Any]) -> str:
+    manifest = bundle.manifest
+    visual, keep, after = budget["visual_tokens"], budget["keep_at_most"], manifest.pruning.prune_after
+    if not manifest.pruning.prunes:
+        return f"dense: all of at most {visual:,} visual tokens of an image"
+    shape = DecoderShape.of(manifest.model)
+    part = paper_flops(shape, visual, keep, after) / paper_flops(shape, visual, visual, after)
+    return (
+        f"{keep:,} of at most {visual:,} visual tokens of an image, {budget['layer_average_at_most']:,.1f} "
+        f"on average over {shape.layers} layers, {part:.1%} of the dense FLOPs"
+    )

@@ -1,0 +1,23 @@
+"""Facts on stdout, as JSON or as tables."""
+
+import json
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+__all__ = ["print_json", "print_tables"]
+
+_WIDE = 160  # columns where there is no terminal to fit into
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """One indented JSON object."""
+    print(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def print_tables(tables: RenderableType) -> None:
+    """A rich rendering; in a file or a pipe it is plain text, as wide as its longest lines need."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDE)
+    console.print(tables)
