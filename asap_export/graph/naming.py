@@ -20,8 +20,9 @@ _FIRST = ("inputs_embeds", "attention_mask", "early_attention_mask", "position_i
 def name_values(model: ir.Model, plan: GraphPlan) -> None:
     """Rename inputs, outputs and dimensions of a traced graph after its plan, and order its inputs."""
     graph = model.graph
+    planned = planned_inputs(plan)
     meaning: dict[str, str] = {}
-    for value, entry in zip(graph.inputs, planned_inputs(plan), strict=True):
+    for value, entry in zip(graph.inputs, planned, strict=False):  # weights follow
         value.name = entry.name
         _learn(meaning, value, entry.dims)
     for value, (name, dims) in zip(graph.outputs, plan.outputs.items(), strict=True):
@@ -33,9 +34,10 @@ def name_values(model: ir.Model, plan: GraphPlan) -> None:
     for value, dims in zip(graph.outputs, plan.outputs.values(), strict=True):
         value.shape = ir.Shape(dims)
     order = {name: place for place, name in enumerate(_FIRST)}
-    inputs = sorted(graph.inputs, key=lambda value: order.get(str(value.name), len(order)))
+    inputs, weights = graph.inputs[: len(planned)], graph.inputs[len(planned) :]
+    inputs = sorted(inputs, key=lambda value: order.get(str(value.name), len(order)))
     graph.inputs.clear()
-    graph.inputs.extend(inputs)
+    graph.inputs.extend((*inputs, *weights))
 
 
 def _learn(meaning: dict[str, str], value: ir.Value, names: dict[int, str]) -> None:

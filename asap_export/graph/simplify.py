@@ -1,12 +1,13 @@
 """Pass: shape arithmetic on known numbers is done once, here, and the graph says only what happens to tensors.
 
 Traced without weights and without the exporter's own optimisation, a graph holds hundreds of constants and
-reshapes that come to nothing. Weights stay references: nothing that is computed from one is folded, because a
-folded transpose would be a second copy of it in the graph file.
+reshapes that come to nothing. Weights are still inputs at this point, so that nothing computed from one is
+folded: a folded transpose would be a second copy of it in the graph file.
 """
 
 import onnx_ir as ir
-from onnxscript import optimizer
+from onnx_ir.passes import common
+from onnxscript import optimizer, rewriter
 
 __all__ = ["simplify"]
 
@@ -14,22 +15,24 @@ _LARGEST_CONSTANT = 1024  # elements: shapes, axes, rotary frequencies
 
 
 def simplify(model: ir.Model) -> None:
-    """Fold constants, drop what is unused, and forget where the exporter's nodes came from."""
-    optimizer.optimize_ir(
-        model,
-        input_size_limit=_LARGEST_CONSTANT,
-        output_size_limit=_LARGEST_CONSTANT,
-        should_fold=_keeps_references,
-        inline=False,
-    )
-    for node in model.graph:
+    """Fold constants, drop what is unused or said twice, and forget where the exporter's nodes came from."""
+    for _ in range(2):  # rewriting opens new constants to fold
+        optimizer.fold_constants(
+            model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT, output_size_limit=_LARGEST_CONSTANT
+        )
+        rewriter.rewrite(model)
+    ir.passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )(model)
+    graph = model.graph
+    for node in graph:
         node.metadata_props.clear()  # stack traces with paths of the exporting machine
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+    for value in (*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)):
         value.metadata_props.clear()
-
-
-def _keeps_references(node: ir.Node) -> bool | None:
-    holds_weight = any(value and isinstance(value.const_value, ir.ExternalTensor) for value in node.inputs)
-    return False if holds_weight else None

@@ -144,12 +144,11 @@ class _DecoderForExport(nn.Module):
 
 
 def trace(plan: GraphPlan) -> ir.Model:
-    """The graph of a plan: named inputs, outputs and dimensions, initializers without data.
+    """The graph of a plan, as the exporter names it. Weights are inputs behind the plan's own, without data.
 
-    Initializers bear the names of the module's parameters; constants computed from the configuration (rotary
+    They bear the names of the module's parameters. Constants computed from the configuration (rotary
     frequencies) hold their values.
     """
-    inputs = planned_inputs(plan)
     quiet = io.StringIO()
     with (
         torch.no_grad(),
@@ -173,8 +172,13 @@ def trace(plan: GraphPlan) -> ir.Model:
     graph = model.graph
     graph.name = plan.name
     graph.doc_string = plan.doc
-    if len(graph.inputs) != len(inputs) or len(graph.outputs) != len(plan.outputs):
+    if len(graph.inputs) != len(planned_inputs(plan)) or len(graph.outputs) != len(plan.outputs):
         raise RuntimeError(f"the exporter gave {plan.name} other inputs or outputs than planned")
+    for name, _ in plan.module.named_parameters():
+        if name in graph.initializers:
+            weight = graph.initializers.pop(name)
+            weight.const_value = None
+            graph.inputs.append(weight)
     return model
 
 

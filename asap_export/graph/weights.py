@@ -1,4 +1,4 @@
-"""Pass: initializers become references into safetensors files beside the graph.
+"""Pass: weights, inputs until now, become references into safetensors files beside the graph.
 
 Where the checkpoint stores a tensor in the bundle's dtype, the reference points into the checkpoint's own shard,
 which is linked into the bundle: no weight passes through Python. Otherwise the tensors of a graph are converted
@@ -37,28 +37,31 @@ def place_weights(
 ) -> None:
     """Point every weight of ``model`` to its bytes.
 
-    sources: for each initializer without data, its tensor in the checkpoint; dtype: "fp32", "fp16" or "bf16";
-    folder: the bundle being written; ``on_tensor`` hears of converted tensors. Raises UserError where a value
-    does not fit into the dtype.
+    sources: for each weight among the graph's inputs, its tensor in the checkpoint; dtype: "fp32", "fp16" or
+    "bf16"; folder: the bundle being written; ``on_tensor`` hears of converted tensors. Raises UserError where
+    a value does not fit into the dtype.
     """
-    initializers = model.graph.initializers
     as_stored = {name: place for name, place in sources.items() if place.dtype == dtype}
     for shard in sorted({place.file for place in as_stored.values()}):
         link(shard, f"weights/{shard.name}")
+    references: dict[str, ir.ExternalTensor] = {}
     for name, place in as_stored.items():
-        reference = _reference(name, f"weights/{place.file.name}", place.offset, place.nbytes, place, dtype, folder)
-        initializers[name].const_value = reference
-    converted = {name: place for name, place in sources.items() if place.dtype != dtype}
-    if not converted:
-        return
-    location = f"weights/{model.graph.name}.safetensors"
-    offsets = _convert(converted, dtype, folder / location, on_tensor)
-    itemsize = _TYPES[dtype][2].itemsize
-    for name, place in converted.items():
-        nbytes = itemsize * int(np.prod(place.shape))
-        initializers[name].const_value = _reference(
-            name, location, offsets[name], nbytes, place, dtype, folder
+        references[name] = _reference(
+            name, f"weights/{place.file.name}", place.offset, place.nbytes, place, dtype, folder
         )
+    converted = {name: place for name, place in sources.items() if place.dtype != dtype}
+    if converted:
+        location = f"weights/{model.graph.name}.safetensors"
+        offsets = _convert(converted, dtype, folder / location, on_tensor)
+        itemsize = _TYPES[dtype][2].itemsize
+        for name, place in converted.items():
+            nbytes = itemsize * int(np.prod(place.shape))
+            references[name] = _reference(name, location, offsets[name], nbytes, place, dtype, folder)
+    for value in list(model.graph.inputs):
+        if value.name in references:
+            model.graph.inputs.remove(value)
+            value.const_value = references[value.name]
+            model.graph.register_initializer(value)
 
 
 def _reference(

@@ -68,25 +68,27 @@ def _write_graph(
     report(0.0, "trace")
     with canonical_operators(llava):
         model = trace(plan)
-    report(0.7, "place weights")
+    report(0.7, "simplify and check")
     name_values(model, plan)
-    parameters = dict(plan.module.named_parameters(remove_duplicate=False))
-    places = {name: sources[id(parameters[name])] for name in model.graph.initializers if name in parameters}
+    simplify(model)
+    attach_functions(model)
+    check_graph(ir.to_proto(model))
+    report(0.8, "place weights")
+    parameters = dict(plan.module.named_parameters())
+    places = {
+        value.name: sources[id(parameters[value.name])] for value in model.graph.inputs if value.name in parameters
+    }
     place_weights(
         model,
         places,
         dtype,
         folder,
         link,
-        lambda done, total: report(0.7 + 0.2 * done / total, f"convert weights, {done} of {total}"),
+        lambda done, total: report(0.8 + 0.2 * done / total, f"convert weights, {done} of {total}"),
     )
-    report(0.9, "simplify and check")
-    simplify(model)
-    attach_functions(model)
     describe(model, pruning)
     path = folder / f"{plan.name}.onnx"
     ir.save(model, path)
-    check_graph(path)
     report(1.0, "")
     return path
 
@@ -96,9 +98,10 @@ def _weights_of(llava: nn.Module, checkpoint: Checkpoint) -> dict[int, TensorPla
     return {id(parameter): checkpoint.tensors[name] for name, parameter in llava.named_parameters()}
 
 
-def check_graph(path: Path) -> None:
-    """onnx's full check and strict shape inference. Raises onnx's own errors: a graph that fails is our bug."""
-    onnx.checker.check_model(str(path), full_check=True)
-    onnx.shape_inference.infer_shapes(
-        onnx.load(path, load_external_data=False), check_type=True, strict_mode=True, data_prop=True
-    )
+def check_graph(model: onnx.ModelProto) -> None:
+    """onnx's full check and strict shape inference, on a graph whose weights are still inputs.
+
+    Raises onnx's own errors: a graph that fails is a fault of the exporter, not of the user.
+    """
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
