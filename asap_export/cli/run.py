@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,20 +16,19 @@ from asap_export.cli.options import (
     KeepRatio,
     LayerAverage,
     ProviderOption,
-    budget_of,
 )
 from asap_export.cli.tables import print_json
 from asap_export.errors import UserError
 
 if TYPE_CHECKING:
-    from asap_export.runtime import Answer
+    from asap_export.runtime.request import Answer
 
 __all__ = ["run_command"]
 
 _SAMPLING = "Sampling"
 _CHAT_HELP = "A line is a question; /image FILE brings an image to the next one, /quit ends."
 
-Ask = Callable[[str, list[Path]], "Answer"]
+Ask = Callable[[str, list[Path]], None]
 
 
 def run_command(
@@ -43,9 +43,8 @@ def run_command(
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None,
-        typer.Option("--max-new-tokens", metavar="N", help="Longest answer; the bundle's limit by default."),
-    ] = None,
+        int, typer.Option("--max-new-tokens", metavar="N", help="Where an answer is cut at the latest.")
+    ] = 256,
     keep: Keep = None,
     keep_ratio: KeepRatio = None,
     budget: LayerAverage = None,
@@ -57,8 +56,8 @@ def run_command(
         typer.Option("--top-p", help="Sample from this much of the likelihood.", rich_help_panel=_SAMPLING),
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Makes sampling repeatable.", rich_help_panel=_SAMPLING)
-    ] = None,
+        int, typer.Option("--seed", help="The same one draws the same tokens.", rich_help_panel=_SAMPLING)
+    ] = 0,
     provider: ProviderOption = "auto",
     chat: Annotated[bool, typer.Option("--chat", help=f"Several turns from stdin. {_CHAT_HELP}")] = False,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print words as they come.")] = True,
@@ -72,22 +71,29 @@ def run_command(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
-        "budget": budget_of(keep, keep_ratio, budget),
+        "keep": keep,
+        "keep_ratio": keep_ratio,
+        "budget": budget,
         "on_text": _print_piece if stream and not as_json else None,
     }
 
-    from asap_export.runtime import load
+    from asap_export.runtime.model import load  # ONNX Runtime and transformers: seconds to import
 
-    model = load(bundle, provider=provider)
+    model = load(bundle, provider)
+    shown = _Shown(model.bundle.manifest.pruning.prunes, stream, as_json)
     if not chat:
         assert prompt is not None
-        _show(model.generate(image or [], prompt, **settings), stream, as_json)
+        shown.answer(model.generate(image or [], prompt, **settings))
         return
-    conversation = model.chat(**settings)
-    _chat(lambda text, images: conversation.ask(text, images), prompt, image or [], stream, as_json)
+    conversation = model.chat()
+
+    def ask(text: str, images: list[Path]) -> None:
+        shown.answer(conversation.ask(text, images, **settings))
+
+    _chat(ask, prompt, image or [])
 
 
-def _chat(ask: Ask, prompt: str | None, images: list[Path], stream: bool, as_json: bool) -> None:
+def _chat(ask: Ask, prompt: str | None, images: list[Path]) -> None:
     """Turns until /quit or the end of stdin; an error ends a script, but not a person's conversation."""
     at_terminal = sys.stdin.isatty()
     if at_terminal:
@@ -100,7 +106,7 @@ def _chat(ask: Ask, prompt: str | None, images: list[Path], stream: bool, as_jso
             images = [*images, Path(argument.strip())]
             continue
         try:
-            _show(ask(line, images), stream, as_json)
+            ask(line, images)
         except UserError as error:
             if not at_terminal:
                 raise
@@ -126,22 +132,36 @@ def _print_piece(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
-def _show(answer: "Answer", streamed: bool, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "text": answer.text,
-                "token_ids": list(answer.token_ids),
-                "visual_tokens": answer.visual_tokens,
-                "kept_visual_tokens": answer.kept_visual_tokens,
-                "timings": answer.timings,
-            }
+@dataclass(frozen=True)
+class _Shown:
+    """How answers are shown: ``streamed`` ones are on stdout already, but for the end of the line."""
+
+    prunes: bool
+    streamed: bool
+    as_json: bool
+
+    def answer(self, answer: "Answer") -> None:
+        if self.as_json:
+            print_json(asdict(answer))
+            return
+        print("" if self.streamed else answer.text, flush=True)
+        print(self._summary(answer), file=sys.stderr)
+
+    def _summary(self, answer: "Answer") -> str:
+        """One line: "45 of 268 visual tokens kept; images and text 0.04 s, prefill 0.03 s, ..."."""
+        timings = answer.timings
+        read = timings.preprocess + timings.vision + timings.embed
+        cut = ", cut at --max-new-tokens" if answer.stopped_by == "length" else ""
+        return (
+            f"{self._kept(answer)}; images and text {read:.2f} s, prefill {timings.prefill:.2f} s, "
+            f"decode {sum(timings.decode):.2f} s; tokens: {len(answer.token_ids)}{cut}"
         )
-        return
-    print("" if streamed else answer.text, flush=True)
-    print(_summary(answer), file=sys.stderr)
 
-
-def _summary(answer: "Answer") -> str:
-    """One line: "40 of 240 visual tokens kept; prefill 0.12 s, 32 tokens in 0.60 s"."""
-    return ""
+    def _kept(self, answer: "Answer") -> str:
+        visual, kept = answer.visual_tokens, answer.kept_visual_tokens
+        if not visual:
+            return "no image"
+        if kept < visual:
+            return f"{kept:,} of {visual:,} visual tokens kept"
+        why = "the budget has room for them" if self.prunes else "this bundle does not prune"
+        return f"all {visual:,} visual tokens kept ({why})"

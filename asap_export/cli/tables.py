@@ -20,4 +20,6 @@ def print_tables(tables: RenderableType) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDE)
-    console.print(tables)
+    with console.capture() as rendering:  # printed by ourselves: a broken pipe would make rich exit with 1
+        console.print(tables)
+    print(rendering.get(), end="")
