@@ -12,6 +12,8 @@ from asap_export.pruning.config import PruningConfig
 
 __all__ = ["attach_functions", "describe"]
 
+_IR_VERSION = 11  # the one that came with opset 23
+
 _DOCS = {
     "pixel_values": "Tiles of all images of the prompt, resized and normalised by the image processor.",
     "gather_index": "For every visual token its row: patches of all tiles in order, then the newline.",
@@ -36,6 +38,7 @@ def describe(model: ir.Model, pruning: PruningConfig) -> None:
     """Doc strings for inputs and outputs, the producer, and the pruning configuration as metadata."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.doc_string = _doc(str(value.name))
+    model.ir_version = _IR_VERSION
     model.producer_name = "asap-export"
     model.producer_version = version("asap-export")
     model.metadata_props["asap_export.pruning"] = json.dumps(asdict(pruning))

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from asap_export.pruning import operators
-from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.config import PruningConfig, Score
 from asap_export.pruning.mask import causal_mask
 from asap_export.pruning.scores import last_valid_row, row_weight
 
-__all__ = ["Observation", "Survivors", "drop_tokens", "observe_attention", "take_tokens"]
+__all__ = ["Observation", "Survivors", "criterion", "drop_tokens", "observe_attention", "take_tokens"]
 
 
 class Observation(NamedTuple):
@@ -59,18 +59,23 @@ def observe_attention(
         generator = torch.Generator(device="cpu").manual_seed(config.seed)
         score = torch.rand(visual_mask.shape, generator=generator).to(query.device)
         return Observation(bias, score, mass, salience)
-    criterion = "last" if config.method == "fastv" else config.score
-    if criterion == "salience":
+    chosen = criterion(config)
+    if chosen == "salience":
         return Observation(bias, mass, mass, salience)
-    weight = row_weight(criterion, visual_mask, new_mask)
+    weight = row_weight(chosen, visual_mask, new_mask)
     rows, row_bias = query, bias
-    if criterion == "last":  # one row decides: the others need no softmax
+    if chosen == "last":  # one row decides: the others need no softmax
         last = last_valid_row(new_mask)
         rows = take_tokens(query.transpose(1, 2), last[:, None]).transpose(1, 2)
         row_bias = take_tokens(bias.transpose(1, 2), last[:, None]).transpose(1, 2)
         weight = take_tokens(weight, last[:, None])
     received = operators.score(rows, key, row_bias, weight, scale)
     return Observation(bias, received[:, past:], mass, salience)
+
+
+def criterion(config: PruningConfig) -> Score:
+    """The score that ranks visual tokens; FastV's is the attention of the last row, whatever ``score`` says."""
+    return "last" if config.method == "fastv" else config.score
 
 
 def drop_tokens(

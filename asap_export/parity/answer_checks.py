@@ -1,0 +1,62 @@
+"""Whole answers: the bundle's own path from image files to tokens, against the reference's."""
+
+import torch
+
+from asap_export.model.reference import Generated
+from asap_export.parity.cases import Case
+from asap_export.parity.verdict import Check
+from asap_export.runtime.model import Model
+from asap_export.runtime.request import Request
+
+__all__ = ["check_answers"]
+
+
+def check_answers(
+    case: Case,
+    model: Model,
+    expected: Generated,
+    keep: int,
+    max_new_tokens: int,
+    limit: float,
+    selection_is_ambiguous: bool,
+) -> Check:
+    """Greedy tokens of a case's only turn, sequence by sequence, up to the first end token.
+
+    A difference is AMBIGUOUS where the two largest logits of the reference lie closer together than ``limit``
+    (relative to the largest logit), or where a choice of visual tokens already was.
+    """
+    requests = [
+        Request(question.marked_text, question.images, max_new_tokens, keep=keep, template=False)
+        for question in case.turns[0]
+    ]
+    found = [list(answer.token_ids) for answer in model.generate_batch(requests)]
+    ends = set(model.spec.eos_token_ids)
+    equal, total, margins = 0, 0, []
+    for row, tokens in enumerate(found):
+        wanted = _until_end(expected.tokens[row].tolist(), ends)
+        total += len(wanted)
+        same = next((i for i, pair in enumerate(zip(tokens, wanted, strict=False)) if pair[0] != pair[1]), None)
+        if same is None and len(tokens) == len(wanted):
+            equal += len(wanted)
+            continue
+        same = min(len(tokens), len(wanted)) if same is None else same
+        equal += same
+        margins.append(_margin(expected.logits[min(same, len(expected.logits) - 1)][row]))
+    detail = f"{equal} of {total} greedy tokens agree"
+    if not margins:
+        return Check("answers", case.name, "tokens", "PASS", detail=detail)
+    detail += f"; top-two logit margin {max(margins):.1e} where they part"
+    close = max(margins) <= limit or selection_is_ambiguous
+    return Check("answers", case.name, "tokens", "AMBIGUOUS" if close else "FAIL", limit=limit, detail=detail)
+
+
+def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: place + 1]
+    return tokens
+
+
+def _margin(logits: torch.Tensor) -> float:
+    first, second = logits.topk(2).values.tolist()
+    return float((first - second) / logits.abs().max())

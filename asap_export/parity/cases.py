@@ -1,0 +1,84 @@
+"""What is compared: prompts with one image, several, none, in a batch, and in a later turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import LlavaNextProcessor
+
+from asap_export.bundle import Limits
+from asap_export.model.anyres import TileGeometry, packing
+from asap_export.model.reference import Prompt
+
+__all__ = ["Case", "Question", "built_in_cases", "prompt_of"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sequence: its images and what is asked about them."""
+
+    images: tuple[Path, ...]
+    text: str
+
+    @property
+    def marked_text(self) -> str:
+        """The text with a mark for each image before it."""
+        return " ".join([*["<image>"] * len(self.images), self.text])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Turns of a conversation, each a batch of questions; ``keep`` replaces the bundle's budget."""
+
+    name: str
+    turns: tuple[tuple[Question, ...], ...]
+    keep: int | None = None
+
+
+def built_in_cases(images: Sequence[Path] = (), limits: Limits | None = None) -> list[Case]:
+    """Cases within the limits of a bundle's engines, where it is those that run.
+
+    ``images`` (the user's own) replace the pictures of the package.
+    """
+    pictures = list(images) or sorted(_pictures(), key=lambda path: path.name)
+    what, where = "What is in the picture?", "Where is it?"
+    cases = [Case(f"image {path.name}", ((Question((path,), what),),)) for path in pictures]
+    cases.append(Case("no image", ((Question((), what),),)))
+    cases.append(Case("every token kept", ((Question((pictures[0],), where),),), keep=1 << 20))
+    second = pictures[1 % len(pictures)]
+    turns = (Question((pictures[0],), what),), (Question((second,), where),)
+    cases.append(Case("a later turn with an image", turns))
+    if limits is None or limits.max_images > 1:
+        cases.append(Case("two images", ((Question((pictures[0], second), "What differs?"),),)))
+    if limits is None or limits.max_batch > 2:
+        several = Question((pictures[0],), what), Question((), where), Question((second,), "And here, what is it?")
+        cases.append(Case("a batch", (several,)))
+    return cases
+
+
+def _pictures() -> list[Path]:
+    return [Path(str(entry)) for entry in (files("asap_export") / "example_images").iterdir()]
+
+
+def prompt_of(
+    questions: Sequence[Question], processor: LlavaNextProcessor, geometry: TileGeometry, first: bool
+) -> Prompt:
+    """What the reference is given for a turn: transformers' own preprocessing and our packing.
+
+    ``first`` turns begin with the tokenizer's special tokens.
+    """
+    texts = [question.marked_text for question in questions]
+    images = [Image.open(path).convert("RGB") for question in questions for path in question.images]
+    processor.tokenizer.padding_side = "left"  # the graphs give the logits of the last position
+    inputs = processor(
+        text=texts, images=images or None, return_tensors="pt", padding=True, add_special_tokens=first
+    )
+    if not images:
+        return Prompt(inputs["input_ids"], inputs["attention_mask"])
+    packed = packing([(image.height, image.width) for image in images], geometry)
+    tiles = [pixels[:count] for pixels, count in zip(inputs["pixel_values"], packed.tiles, strict=True)]
+    gather_index = torch.from_numpy(packed.gather_index)
+    return Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)

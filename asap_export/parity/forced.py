@@ -1,0 +1,50 @@
+"""The decoder with its cut taken out: what survives is an input, so that the layers after it can be compared alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from asap_export.graph.operators import DOMAIN
+from asap_export.parity.recording import Array
+
+__all__ = ["ForcedDecoder"]
+
+
+class ForcedDecoder:
+    """``decoder.onnx`` with the outputs of its last pruning node fed from outside, on the CPU."""
+
+    def __init__(self, decoder: Path) -> None:
+        model = ir.from_proto(onnx.load(decoder, load_external_data=False))
+        pruning_nodes = [node for node in model.graph if node.domain == DOMAIN]
+        self._forced = [str(value.name) for value in _force(model.graph, pruning_nodes[-1])]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(decoder.parent))
+        content = ir.to_proto(model).SerializeToString()
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array], hidden: Array, index: Array) -> dict[str, Array]:
+        """All outputs but kept_index, given the reference's survivors: hidden [B, K, D], index [B, K] int64."""
+        forced = dict(zip(self._forced, (hidden, index) if len(self._forced) == 2 else (index,), strict=True))
+        given = {name: value for name, value in (*feeds.items(), *forced.items()) if name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, given), strict=True))
+
+
+def _force(graph: ir.Graph, node: ir.Node) -> list[ir.Value]:
+    """Put inputs in the place of a pruning node's outputs: (hidden, index) of AsapMerge, index of AsapTopK."""
+    inputs = []
+    for number, output in enumerate(node.outputs[:2]):
+        replacement = ir.Value(name=f"forced_{number}", type=output.type, shape=output.shape)
+        ir.convenience.replace_all_uses_with(output, replacement)
+        inputs.append(replacement)
+    kept = [value for value in graph.outputs if value.name != "kept_index"]
+    graph.outputs.clear()
+    graph.outputs.extend(kept)
+    graph.inputs.extend(inputs)
+    graph.remove(node, safe=True)
+    return inputs

@@ -1,0 +1,77 @@
+"""What a comparison says, and how far apart two computations of one thing may be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Check", "Verdict", "compare", "tolerance", "worst"]
+
+Verdict = Literal["PASS", "AMBIGUOUS", "FAIL"]
+
+# Largest error allowed in a tensor, as a part of the tensor's own largest magnitude, for a model of 8 layers.
+# An element's error grows with the type's rounding (2^-24, 2^-11, 2^-8 of a value) and, because roundings are
+# as often up as down, with the square root of the number of operations, so of the layers. The constants are
+# about five times the largest error that two correct runtimes show on the demo checkpoint (fp32 1e-6, fp16
+# 2e-3); a fault (another λ_max, a swapped head, a position off by one) is ten times larger still.
+_AT_8_LAYERS = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 8e-2}
+
+
+def tolerance(dtype: str, layers: int) -> float:
+    """Largest error relative to a tensor's largest magnitude, for graphs of ``layers`` decoder layers."""
+    return float(_AT_8_LAYERS[dtype] * max(1.0, layers / 8) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison. Errors are relative to the expected tensor's largest magnitude; None where not numeric.
+
+    ``group`` is "operators", "graphs" or "answers"; ``case`` the prompt; ``name`` what was compared;
+    ``detail`` says in words what numbers alone do not.
+    """
+
+    group: str
+    case: str
+    name: str
+    verdict: Verdict
+    max_error: float | None = None
+    mean_error: float | None = None
+    cosine: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+
+def compare(
+    group: str, case: str, name: str, found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], limit: float
+) -> Check:
+    """PASS where shapes agree, everything is finite and the largest error stays within ``limit``."""
+    if found.shape != expected.shape:
+        shapes = f"shape {list(found.shape)}, expected {list(expected.shape)}"
+        return Check(group, case, name, "FAIL", limit=limit, detail=shapes)
+    ours, theirs = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    if not ours.size:
+        return Check(group, case, name, "PASS", 0.0, 0.0, 1.0, limit)
+    same = ours == theirs  # infinities of a mask are equal, and have no difference
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(ours - theirs))
+    finite = np.isfinite(theirs)
+    scale = np.abs(theirs[finite]).max(initial=0.0) or 1.0
+    largest = float(difference.max() / scale)
+    cosine = _cosine(ours[finite], theirs[finite])
+    passed = bool(np.isfinite(largest) and largest <= limit)
+    return Check(
+        group, case, name, "PASS" if passed else "FAIL", largest, float(difference.mean() / scale), cosine, limit
+    )
+
+
+def _cosine(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> float:
+    norms = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return float(ours @ theirs) / norms if norms else float(np.array_equal(ours, theirs))
+
+
+def worst(checks: Iterable[Check]) -> Verdict:
+    """FAIL outweighs AMBIGUOUS outweighs PASS."""
+    verdicts = {check.verdict for check in checks}
+    return "FAIL" if "FAIL" in verdicts else "AMBIGUOUS" if "AMBIGUOUS" in verdicts else "PASS"
