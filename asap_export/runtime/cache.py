@@ -1,0 +1,70 @@
+"""The KV cache of a batch, and the masks and positions that go with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from asap_export.runtime.session import Tensor
+
+__all__ = ["Cache", "empty_cache"]
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What the decoder remembers of a batch; each step makes a new one, so one can return to an old one.
+
+    layers: decoder input -> keys or values, [B, Hkv, P, d], on the device; mask: [B, P], 1 where a place
+    holds a valid token; early_mask: [B, P'], the same for layers that keep pruned tokens, None where none
+    does; fed: [B], valid tokens ever fed, pruned ones included: the next position id.
+    """
+
+    layers: Mapping[str, Tensor]
+    mask: Integers
+    early_mask: Integers | None
+    fed: Integers
+
+    @property
+    def length(self) -> int:
+        """Places of the longest layer."""
+        mask = self.mask if self.early_mask is None else self.early_mask
+        return int(mask.shape[1])
+
+    def inputs(self, new_mask: Integers) -> dict[str, Tensor]:
+        """The decoder's inputs that follow from the cache and the new tokens' mask [B, T]."""
+        positions = self.fed[:, None] + np.cumsum(new_mask, axis=1) - 1
+        inputs = {
+            **self.layers,
+            "attention_mask": np.concatenate([self.mask, new_mask], axis=1),
+            "position_ids": np.maximum(positions, 0),  # padding has no position, and nothing looks at it
+        }
+        if self.early_mask is not None:
+            inputs["early_attention_mask"] = np.concatenate([self.early_mask, new_mask], axis=1)
+        return inputs
+
+    def grown(self, new_mask: Integers, kept_index: Integers, outputs: Mapping[str, Tensor]) -> "Cache":
+        """The cache after a step.
+
+        new_mask: [B, T] of what was fed; kept_index: [B, K], ascending places in it of what survived.
+        """
+        kept_mask = np.take_along_axis(new_mask, kept_index, axis=1)
+        early = self.early_mask
+        return Cache(
+            {name: outputs[name.replace("past_key_values", "present")] for name in self.layers},
+            np.concatenate([self.mask, kept_mask], axis=1),
+            None if early is None else np.concatenate([early, new_mask], axis=1),
+            self.fed + new_mask.sum(axis=1),
+        )
+
+
+def empty_cache(
+    batch: int, layers: int, kv_heads: int, head_dim: int, dtype: np.dtype[np.generic], early: bool
+) -> Cache:
+    """A cache of no tokens; ``early`` where some layers keep the tokens that the others prune."""
+    nothing = np.zeros((batch, kv_heads, 0, head_dim), dtype)
+    names = [f"past_key_values.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+    mask = np.zeros((batch, 0), np.int64)
+    return Cache(dict.fromkeys(names, nothing), mask, mask if early else None, np.zeros(batch, np.int64))

@@ -1,0 +1,196 @@
+"""The loop from prompts to tokens: one prefill, then one step per token, for a batch of rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from asap_export.errors import UserError
+from asap_export.model.anyres import TileGeometry, packing
+from asap_export.runtime.cache import Cache, Integers
+from asap_export.runtime.graphs import Graphs, Step
+from asap_export.runtime.prompt import Prompt
+from asap_export.runtime.request import Request, Timings
+from asap_export.runtime.sampling import sample
+
+__all__ = ["Generation", "generate", "kept_length", "left_padded"]
+
+OnToken = Callable[[int, int], object]  # row, token
+
+_FILLER = 0  # the id in padding: masked, so any will do that is no image token
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Per row: sampled tokens, visual tokens fed and kept. ``cache`` holds all but each row's last token;
+    ``timings`` has everything but the preprocessing."""
+
+    token_ids: list[list[int]]
+    visual_tokens: list[int]
+    kept_visual_tokens: list[int]
+    cache: Cache
+    timings: Timings
+
+
+def generate(
+    graphs: Graphs,
+    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
+    cache: Cache | None = None,
+    on_token: OnToken = lambda row, token: None,
+) -> Generation:
+    """Answer ``prompts``, each as its request says, on top of what is in ``cache``.
+
+    A row ends with an end token or its ``max_new_tokens``; ``on_token`` hears of each token at once. Raises
+    UserError before anything runs where a row is longer than the model or its engine takes.
+    """
+    model = graphs.manifest.model
+    prefill = _prefill(graphs, prompts, requests, cache or graphs.empty_cache(len(prompts)))
+    step, seconds = prefill.step, []
+    generators = [np.random.default_rng(request.seed) for request in requests]
+    tokens: list[list[int]] = [[] for _ in prompts]
+    running = np.ones(len(prompts), bool)
+    while True:
+        logits = _checked(step.logits, model.image_token_id)  # [B, V]
+        for row in np.flatnonzero(running).tolist():
+            request = requests[row]
+            token = sample(logits[row], request.temperature, request.top_p, generators[row])
+            tokens[row].append(token)
+            on_token(row, token)
+            running[row] = token not in model.eos_token_ids and len(tokens[row]) < request.max_new_tokens
+        if not running.any():
+            break
+        started = perf_counter()
+        step = _decode(graphs, [row[-1] for row in tokens], running, step.cache)
+        seconds.append(perf_counter() - started)
+    timings = Timings(0.0, *prefill.seconds, decode=tuple(seconds))
+    return Generation(tokens, prefill.visual_tokens, prefill.kept_visual_tokens, step.cache, timings)
+
+
+@dataclass(frozen=True)
+class _Prefill:
+    step: Step
+    visual_tokens: list[int]
+    kept_visual_tokens: list[int]
+    seconds: tuple[float, float, float]  # vision, embed, decoder
+
+
+def _prefill(
+    graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache
+) -> _Prefill:
+    input_ids, new_mask = left_padded([prompt.input_ids for prompt in prompts])  # [B, T]
+    visual_mask = input_ids == graphs.manifest.model.image_token_id  # [B, T]
+    keep = _keep(graphs, requests, visual_mask.sum(axis=1).tolist())
+    length = kept_length(keep, visual_mask, new_mask)
+    _check_room(graphs, requests, new_mask, length, cache)
+    sizes = [size for prompt in prompts for size in prompt.image_sizes]
+    gather_index = packing(sizes, TileGeometry.of(graphs.manifest.model)).gather_index  # [N]
+    begin = perf_counter()
+    features = graphs.image_features(np.concatenate([p.pixel_values for p in prompts]), gather_index)
+    seen = perf_counter()
+    embeds = graphs.inputs_embeds(input_ids, features)  # [B, T, D]
+    embedded = perf_counter()
+    step = graphs.step(embeds, new_mask, visual_mask, length, cache)
+    end = perf_counter()
+    kept = np.take_along_axis(visual_mask, step.kept_index, axis=1)  # [B, K]
+    return _Prefill(
+        step,
+        visual_mask.sum(axis=1).tolist(),
+        kept.sum(axis=1).tolist(),
+        (seen - begin, embedded - seen, end - embedded),
+    )
+
+
+def _decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
+    """One token per row; rows that have ended are fed padding, which changes nothing in them."""
+    input_ids = np.where(running, last, _FILLER).astype(np.int64)[:, None]  # [B, 1]
+    no_image = graphs.image_features(np.empty(0, np.float32), np.empty(0, np.int64))
+    embeds = graphs.inputs_embeds(input_ids, no_image)
+    visual_mask = np.zeros(input_ids.shape, bool)
+    return graphs.step(embeds, running.astype(np.int64)[:, None], visual_mask, 1, cache)
+
+
+def left_padded(rows: Sequence[Integers]) -> tuple[Integers, Integers]:
+    """Rows of token ids, [T_b] each, as one [B, T], and its mask [B, T]: 0 for the padding on the left.
+
+    On the left, because the decoder gives the logits of the last position.
+    """
+    longest = max(len(row) for row in rows)
+    ids = np.full((len(rows), longest), _FILLER, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for number, row in enumerate(rows):
+        ids[number, longest - len(row) :] = row
+        mask[number, longest - len(row) :] = 1
+    return ids, mask
+
+
+def kept_length(keep: int, visual_mask: npt.NDArray[np.bool_], new_mask: Integers) -> int:
+    """How many of T new tokens stay after the cut, in every row: ``keep`` visual ones and the most text that
+    a row has. All of them where no row has visual tokens.
+
+    visual_mask, new_mask: [B, T].
+    """
+    if not visual_mask.any():
+        return int(new_mask.shape[1])
+    text = ((new_mask == 1) & ~visual_mask).sum(axis=1)
+    return min(int(new_mask.shape[1]), keep + int(text.max()))
+
+
+def _keep(graphs: Graphs, requests: Sequence[Request], visual_tokens: Sequence[int]) -> int:
+    """Visual tokens to keep: one number for the batch, so the most that any row asks for."""
+    manifest = graphs.manifest
+    layers, after = manifest.model.layers, manifest.pruning.prune_after
+    wanted = [
+        (request.own_budget() or manifest.budget).keep_for(count, layers, after)
+        for request, count in zip(requests, visual_tokens, strict=True)
+    ]
+    if not manifest.pruning.prunes and any(
+        keep < count for keep, count in zip(wanted, visual_tokens, strict=True)
+    ):
+        raise UserError(
+            f"expected a bundle that prunes, to keep {min(wanted)} visual tokens, found a dense one; leave "
+            "--keep, --keep-ratio and --budget out, or export without --dense"
+        )
+    return max(wanted)
+
+
+def _check_room(
+    graphs: Graphs, requests: Sequence[Request], new_mask: Integers, length: int, cache: Cache
+) -> None:
+    """Raise UserError where a row would run beyond the model's positions, or the cache beyond its engine."""
+    positions = graphs.manifest.model.max_position_embeddings
+    tokens = new_mask.sum(axis=1)  # [B]
+    if not tokens.all():
+        raise UserError("expected a prompt of at least 1 token, found an empty one; ask something")
+    for fed, count, request in zip(cache.fed.tolist(), tokens.tolist(), requests, strict=True):
+        room = positions - fed - count + 1  # the last new token is never fed
+        if request.max_new_tokens > room:
+            before = f"{fed} before, " if fed else ""
+            remedy = f"lower --max-new-tokens to {room}" if room > 0 else "shorten the prompt"
+            raise UserError(
+                f"expected at most {positions} tokens, the checkpoint's positions, found {before}{count} of "
+                f"the prompt and {request.max_new_tokens} new ones; {remedy}"
+            )
+    most_new = max(request.max_new_tokens for request in requests)
+    mask = "attention_mask" if cache.early_mask is None else "early_attention_mask"
+    fed_now = length if cache.early_mask is None else new_mask.shape[1]
+    longest = graphs.sessions.decoder.longest(mask, 1)
+    if longest is not None and cache.length + fed_now + most_new - 1 > longest:
+        raise UserError(
+            f"expected at most {longest} tokens in this engine's cache, found {cache.length + fed_now} and "
+            f"{most_new} new ones; lower --max-new-tokens, or export with larger limits"
+        )
+
+
+def _checked(logits: npt.NDArray[np.float32], image_token_id: int) -> npt.NDArray[np.float32]:
+    """Logits [B, V] to sample from, without the image token: an answer has no image to put in its place."""
+    if np.isnan(logits).any():
+        raise UserError(
+            "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, "
+            "whose range is wider"
+        )
+    if image_token_id < logits.shape[1]:
+        logits[:, image_token_id] = -np.inf
+    return logits

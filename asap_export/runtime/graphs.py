@@ -1,0 +1,76 @@
+"""The three graphs of a bundle as three functions; the decoder's takes and returns the cache."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from asap_export.bundle import Manifest
+from asap_export.runtime.cache import Cache, Integers, empty_cache
+from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
+
+__all__ = ["Graphs", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """logits: [B, V] float32, of the last token; kept_index: [B, K] int64, places in the new tokens."""
+
+    logits: npt.NDArray[np.float32]
+    kept_index: Integers
+    cache: Cache
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """``dtype`` is the graphs' own: the manifest's, unless the sessions hold graphs of another."""
+
+    manifest: Manifest
+    sessions: Sessions
+    dtype: str
+
+    @property
+    def numpy_dtype(self) -> np.dtype[np.generic]:
+        return NUMPY_DTYPES[self.dtype]
+
+    def empty_cache(self, batch: int) -> Cache:
+        model, pruning = self.manifest.model, self.manifest.pruning
+        early = pruning.prunes and not pruning.trim_early_kv
+        return empty_cache(batch, model.layers, model.kv_heads, model.head_dim, self.numpy_dtype, early)
+
+    def image_features(self, pixel_values: npt.NDArray[np.float32], gather_index: Integers) -> Tensor:
+        """[tiles, 3, h, w], [N] -> [N, D] in the graphs' dtype, on the device."""
+        if not len(gather_index):
+            return np.zeros((0, self.manifest.model.hidden_size), self.numpy_dtype)
+        pixels = pixel_values.astype(self.numpy_dtype)
+        inputs = {"pixel_values": pixels, "gather_index": gather_index}
+        return self.sessions.vision_encoder.run(inputs)["image_features"]
+
+    def inputs_embeds(self, input_ids: Integers, image_features: Tensor) -> Tensor:
+        """[B, T], [N, D] -> [B, T, D] on the device; features take the places of image tokens, row by row."""
+        inputs = {"input_ids": input_ids, "image_features": image_features}
+        return self.sessions.embed_tokens.run(inputs)["inputs_embeds"]
+
+    def step(
+        self,
+        inputs_embeds: Tensor,
+        new_mask: Integers,
+        visual_mask: npt.NDArray[np.bool_],
+        kept_length: int,
+        cache: Cache,
+    ) -> Step:
+        """Feed new tokens: a prompt, a later turn or one token.
+
+        inputs_embeds: [B, T, D]; new_mask: [B, T], 0 for padding on the left; visual_mask: [B, T];
+        kept_length: how many of the T stay.
+        """
+        inputs = {"inputs_embeds": inputs_embeds, **cache.inputs(new_mask)}
+        if not self.manifest.pruning.prunes:
+            outputs = self.sessions.decoder.run(inputs, on_host=("logits",))
+            kept_index = np.broadcast_to(np.arange(new_mask.shape[1]), new_mask.shape)
+        else:
+            inputs |= {"visual_mask": visual_mask, "kept_length": np.array(kept_length, np.int64)}
+            outputs = self.sessions.decoder.run(inputs, on_host=("logits", "kept_index"))
+            kept_index = outputs["kept_index"]
+        logits = outputs["logits"][:, -1].astype(np.float32)
+        return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs))

@@ -1,0 +1,147 @@
+"""A loaded bundle: ask it questions, or run its graphs one by one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy.typing as npt
+
+from asap_export.bundle import Bundle
+from asap_export.bundle.manifest import GraphName
+from asap_export.runtime.cache import Cache
+from asap_export.runtime.conversation import Conversation
+from asap_export.runtime.generate import generate
+from asap_export.runtime.graphs import Graphs
+from asap_export.runtime.images import ImageSource, as_images
+from asap_export.runtime.prompt import Prompt, PromptReader
+from asap_export.runtime.providers import Provider, choose_provider, open_sessions
+from asap_export.runtime.request import Answer, Request
+from asap_export.runtime.session import Sessions
+from asap_export.runtime.streaming import TextCallback, TextStream
+
+__all__ = ["Model", "load"]
+
+Array = npt.NDArray[Any]
+
+
+def load(path: str | Path, provider: Provider = "auto", threads: int | None = None) -> "Model":
+    """The bundle in the folder ``path``, ready to answer.
+
+    ``provider``: "cpu" or "cuda" for ONNX Runtime, "tensorrt" for the bundle's engines, "auto" for the best
+    of them here; ``threads``: of ONNX Runtime on the CPU, by default one per core. Raises UserError where the
+    bundle is damaged or the provider cannot run it.
+    """
+    bundle = Bundle.open(path)
+    chosen = choose_provider(bundle, provider)
+    return Model(bundle, open_sessions(bundle, chosen, threads), chosen)
+
+
+class Model:
+    """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy."""
+
+    def __init__(
+        self, bundle: Bundle, sessions: Sessions, provider: str = "cpu", dtype: str | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.spec = bundle.manifest.model
+        self.provider = provider
+        self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype)
+        self.reader = PromptReader(bundle.processor_path, self.spec)
+
+    def generate(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        prompt: str,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        keep: int | None = None,
+        keep_ratio: float | None = None,
+        budget: float | None = None,
+        template: bool = True,
+        on_text: TextCallback | None = None,
+    ) -> Answer:
+        """Answer a question about images (files or PIL images, or one of them; () for none).
+
+        ``on_text`` is called with pieces of the answer as they are written; for the other arguments see
+        ``Request``. Raises UserError for images, marks, budgets and lengths that do not fit.
+        """
+        pictures = as_images(images)
+        request = Request(
+            prompt, pictures, max_new_tokens, temperature, top_p, seed, keep, keep_ratio, budget, template
+        )
+        started = perf_counter()
+        read = self.reader.read(request.prompt, request.images, request.template)
+        return self.answer([read], [request], perf_counter() - started, on_text=on_text)[0][0]
+
+    def generate_batch(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer several requests at once, each as it says; lengths may differ.
+
+        One number of tokens is kept in all rows: at least what each asks for (see ``Request``), and more in
+        rows with less text or a smaller budget than another.
+        """
+        if not requests:
+            return []
+        started = perf_counter()
+        prompts = [self.reader.read(request.prompt, request.images, request.template) for request in requests]
+        return self.answer(prompts, requests, perf_counter() - started)[0]
+
+    def chat(self) -> Conversation:
+        """A conversation that remembers its turns in the KV cache."""
+        return Conversation(self)
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        requests: Sequence[Request],
+        preprocess: float = 0.0,
+        cache: Cache | None = None,
+        on_text: TextCallback | None = None,
+    ) -> tuple[list[Answer], Cache]:
+        """Answer prompts that ``reader`` has read, on top of ``cache``; returns the cache that then holds
+        everything but each row's last token. ``on_text`` hears of the first row."""
+        streams = [TextStream(self.reader.text, on_text if row == 0 else None) for row in range(len(prompts))]
+        done = generate(self.graphs, prompts, requests, cache, lambda row, token: streams[row].put(token))
+        timings = replace(done.timings, preprocess=preprocess)
+        return [
+            Answer(
+                streams[row].close(),
+                tuple(done.token_ids[row]),
+                done.visual_tokens[row],
+                done.kept_visual_tokens[row],
+                "end" if done.token_ids[row][-1] in self.spec.eos_token_ids else "length",
+                timings,
+            )
+            for row in range(len(prompts))
+        ], done.cache
+
+    def vision(self, pixel_values: Array, gather_index: Array) -> Array:
+        """vision_encoder.onnx: [tiles, 3, h, w], [N] int64 -> image_features [N, D] in the graphs' dtype."""
+        inputs = {"pixel_values": pixel_values, "gather_index": gather_index}
+        return self._run("vision_encoder", inputs)["image_features"]
+
+    def embed(self, input_ids: Array, image_features: Array) -> Array:
+        """embed_tokens.onnx: [B, T] int64, [N, D], N >= 0 -> inputs_embeds [B, T, D] in the graphs' dtype."""
+        inputs = {"input_ids": input_ids, "image_features": image_features}
+        return self._run("embed_tokens", inputs)["inputs_embeds"]
+
+    def decoder_step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """decoder.onnx: its inputs by name to its outputs by name. Caches that are left out are empty."""
+        cache = self.graphs.empty_cache(len(inputs["inputs_embeds"]))
+        return self._run("decoder", {**cache.layers, **inputs})
+
+    def _run(self, graph: GraphName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Floating-point inputs are converted to the graphs' dtype; all outputs come to the host."""
+        dtype = self.graphs.numpy_dtype
+        outputs = [output.name for output in self.bundle.manifest.graphs[graph].outputs]
+        kinds = {tensor.name: tensor.dtype for tensor in self.bundle.manifest.graphs[graph].inputs}
+        placed = {
+            name: value.astype(dtype) if kinds[name] in ("fp32", "fp16", "bf16") else value
+            for name, value in inputs.items()
+        }
+        session = getattr(self.graphs.sessions, graph)
+        found: dict[str, Array] = session.run(placed, on_host=outputs)
+        return found

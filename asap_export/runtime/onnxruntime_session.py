@@ -1,0 +1,96 @@
+"""Graphs in ONNX Runtime, on its CPU or CUDA execution provider."""
+
+import ctypes
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from asap_export.errors import UserError
+from asap_export.runtime.session import NUMPY_DTYPES, Tensor
+
+__all__ = ["EXECUTION_PROVIDERS", "OnnxRuntimeSession"]
+
+EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+_ERROR = 3  # of ONNX Runtime's severities
+_ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16, which numpy has no name for
+
+
+class OnnxRuntimeSession:
+    """A ``Session`` on one ONNX file; device tensors are OrtValues.
+
+    ``provider`` is "cpu" or "cuda"; ``threads`` the threads of one operator, by default one per core.
+    Raises UserError where this ONNX Runtime lacks the provider or cannot load the graph.
+    """
+
+    def __init__(self, graph: Path, provider: str = "cpu", threads: int | None = None) -> None:
+        _require_provider(provider)
+        if threads is not None and threads < 1:
+            raise UserError(
+                f"expected --threads of at least 1, found {threads}; leave it out for one per core"
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERROR
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        wanted = EXECUTION_PROVIDERS[provider]
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=[wanted])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"expected a graph for ONNX Runtime {ort.__version__} in {graph}, found: {reason}"
+            ) from error
+        if self._session.get_providers()[0] != wanted:  # it falls back to the CPU where CUDA's libraries fail
+            raise UserError(
+                f"expected ONNX Runtime's {wanted} to start, found that it cannot; check the CUDA and cuDNN "
+                "libraries or use --provider cpu"
+            )
+        self._device = provider
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Tensor], on_host: Collection[str] = ()) -> dict[str, Tensor]:
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, _ort_value(value))
+        for name in self._outputs:
+            binding.bind_output(name, "cpu" if name in on_host else self._device)
+        self._session.run_with_iobinding(binding)
+        outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        return {name: _array(value) if name in on_host else value for name, value in outputs.items()}
+
+    def longest(self, name: str, axis: int) -> int | None:
+        return None
+
+
+def _require_provider(provider: str) -> None:
+    available = ort.get_available_providers()
+    if EXECUTION_PROVIDERS[provider] not in available:
+        names = [name for name, full in EXECUTION_PROVIDERS.items() if full in available]
+        raise UserError(
+            f"expected ONNX Runtime with {EXECUTION_PROVIDERS[provider]}, found only {', '.join(names)}; "
+            f'install it (pip install "asap-export[gpu]") or use --provider {names[0]}'
+        )
+
+
+def _ort_value(value: Tensor) -> ort.OrtValue:
+    """Arrays are lent to ONNX Runtime without a copy; the OrtValue keeps them alive."""
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    array = np.asarray(value, order="C")
+    if array.dtype == NUMPY_DTYPES["bf16"]:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ONNX_BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _array(value: ort.OrtValue) -> npt.NDArray[Any]:
+    """An OrtValue in host memory as an array; OrtValue.numpy() refuses bfloat16, so its bytes are copied."""
+    if value.element_type() != _ONNX_BFLOAT16:
+        array: npt.NDArray[Any] = value.numpy()
+        return array
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(content, NUMPY_DTYPES["bf16"]).reshape(value.shape()).copy()

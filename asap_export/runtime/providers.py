@@ -1,0 +1,110 @@
+"""Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines."""
+
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import onnxruntime as ort
+
+from asap_export.bundle import Bundle
+from asap_export.bundle.manifest import Flavour, GraphName
+from asap_export.errors import UserError
+from asap_export.runtime.cuda import compute_capabilities
+from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
+from asap_export.runtime.session import Session, Sessions
+
+__all__ = ["Provider", "choose_provider", "open_sessions"]
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+_FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
+
+
+def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
+    """The provider that "auto" stands for here, or ``provider`` itself where it can run this bundle.
+
+    "auto" takes the bundle's engines where a CUDA device and their TensorRT are present, else ONNX Runtime on
+    CUDA, else on the CPU. Raises UserError where the provider is unknown or cannot run the bundle.
+    """
+    if provider not in get_args(Provider):
+        raise UserError(f"expected a provider among {', '.join(get_args(Provider))}, found {provider}")
+    if provider == "auto":
+        provider = _best(bundle)
+    if provider == "tensorrt":
+        engine_flavour(bundle)
+    if provider == "cpu" and bundle.manifest.dtype == "bf16":
+        raise UserError(
+            "expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA "
+            "or TensorRT; use --provider cuda, or export with --dtype fp16 or fp32"
+        )
+    return provider
+
+
+def open_sessions(bundle: Bundle, provider: Provider, threads: int | None = None) -> Sessions:
+    """Sessions for the three graphs on a provider that ``choose_provider`` returned.
+
+    ``threads`` is for ONNX Runtime's CPU provider: threads of one operator, by default one per core.
+    """
+
+    def session(graph: GraphName) -> Session:
+        if provider != "tensorrt":
+            return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads)
+        from asap_export.runtime.tensorrt_session import TensorRtSession
+
+        engine = bundle.engine(graph, engine_flavour(bundle))
+        assert engine is not None
+        return TensorRtSession(bundle.path / engine.file, engine, bundle.manifest.graphs[graph])
+
+    return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
+
+
+def _best(bundle: Bundle) -> Provider:
+    if not compute_capabilities():
+        return "cpu"
+    try:
+        engine_flavour(bundle)
+        return "tensorrt"
+    except UserError:
+        return "cuda" if EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers() else "cpu"
+
+
+def engine_flavour(bundle: Bundle) -> Flavour:
+    """The TensorRT flavour whose engines of this bundle run on this machine.
+
+    Raises UserError where there is none: no engines, none for an installed TensorRT, no device they fit.
+    """
+    built = [flavour for flavour in _FLAVOURS if _has_engines(bundle, flavour)]
+    if not built:
+        raise UserError(
+            f"expected TensorRT engines in {bundle.path}, found none; export with --engine trt, or use "
+            "--provider cpu or cuda"
+        )
+    installed = [flavour for flavour in built if find_spec(flavour) is not None]
+    if not installed:
+        extra = "gpu" if built[0] == "tensorrt" else "rtx"
+        raise UserError(
+            f"expected the Python package {built[0]} for this bundle's engines, found none; "
+            f'pip install "asap-export[{extra}]"'
+        )
+    devices = compute_capabilities()
+    if not devices:
+        raise UserError(
+            "expected a CUDA device for TensorRT, found none; use --provider cpu, or run where there is a GPU"
+        )
+    for flavour in installed:
+        targets = _targets(bundle, flavour)
+        if devices[0] in targets or "current" in targets:
+            return flavour
+    raise UserError(
+        f"expected engines for compute capability {devices[0]} of this GPU, found engines for "
+        f"{', '.join(_targets(bundle, installed[0]))}; export with --engine trt on this machine"
+    )
+
+
+def _has_engines(bundle: Bundle, flavour: Flavour) -> bool:
+    return all(bundle.engine(graph, flavour) is not None for graph in bundle.manifest.graphs)
+
+
+def _targets(bundle: Bundle, flavour: Flavour) -> tuple[str, ...]:
+    engine = bundle.engine("decoder", flavour)
+    assert engine is not None
+    return engine.compute_capabilities

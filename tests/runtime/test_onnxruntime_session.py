@@ -1,0 +1,75 @@
+"""One graph in ONNX Runtime, with values that stay on the device."""
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from asap_export.errors import UserError
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+
+
+@pytest.fixture
+def doubling(tmp_path: Path) -> Path:
+    """y = x + x in float32, and the same as bfloat16."""
+    graph = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        doubling (float[n, 2] x) => (float[n, 2] y, bfloat16[n, 2] z) { y = Add(x, x)  z = Cast<to=16>(y) }"""
+    )
+    onnx.save(graph, tmp_path / "doubling.onnx")
+    return tmp_path / "doubling.onnx"
+
+
+def test_outputs_feed_the_next_run_without_passing_the_host(doubling: Path) -> None:
+    session = OnnxRuntimeSession(doubling, threads=1)
+    first = session.run({"x": np.ones((3, 2), np.float32)})
+    assert not isinstance(first["y"], np.ndarray)
+    second = session.run({"x": first["y"]}, on_host=("y",))
+    np.testing.assert_array_equal(second["y"], np.full((3, 2), 4, np.float32))
+    assert session.longest("x", 0) is None
+
+
+def test_bfloat16_comes_to_the_host_and_goes_back(doubling: Path, tmp_path: Path) -> None:
+    values = OnnxRuntimeSession(doubling).run({"x": np.array([[0.5, 3.0]], np.float32)}, on_host=("z",))
+    assert values["z"].dtype == ml_dtypes.bfloat16
+    assert values["z"].astype(np.float32).tolist() == [[1.0, 6.0]]
+
+    widening = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        widening (bfloat16[n, 2] z) => (float[n, 2] y) { y = Cast<to=1>(z) }"""
+    )
+    assert widening.graph.input[0].type.tensor_type.elem_type == TensorProto.BFLOAT16
+    onnx.save(widening, tmp_path / "widening.onnx")
+    back = OnnxRuntimeSession(tmp_path / "widening.onnx").run({"z": values["z"]}, on_host=("y",))
+    assert back["y"].tolist() == [[1.0, 6.0]]
+
+
+def test_empty_and_strided_arrays_are_inputs_too(doubling: Path) -> None:
+    session = OnnxRuntimeSession(doubling)
+    assert session.run({"x": np.zeros((0, 2), np.float32)}, on_host=("y",))["y"].shape == (0, 2)
+    strided = np.arange(8, dtype=np.float32).reshape(2, 4).T
+    np.testing.assert_array_equal(session.run({"x": strided}, on_host=("y",))["y"], strided * 2)
+
+
+def test_a_missing_provider_is_refused_with_those_there_are(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UserError, match=r"CUDAExecutionProvider, found only cpu; .*or use --provider cpu"):
+        OnnxRuntimeSession(doubling, "cuda")
+
+
+def test_what_onnx_runtime_cannot_load_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"expected a graph for ONNX Runtime .*broken.onnx") as refusal:
+        OnnxRuntimeSession(tmp_path / "broken.onnx")
+    assert "\n" not in str(refusal.value)
+
+
+def test_threads_are_counted_from_one(doubling: Path) -> None:
+    with pytest.raises(UserError, match=r"expected --threads of at least 1, found 0"):
+        OnnxRuntimeSession(doubling, threads=0)

@@ -1,0 +1,143 @@
+"""Prompts of the demo checkpoint's processor."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asap_export.checkpoint.checkpoint import open_checkpoint
+from asap_export.errors import UserError
+from asap_export.model.anyres import TileGeometry, packing
+from asap_export.runtime.prompt import PromptReader, Turn
+
+IMAGES = Path(__file__).parents[2] / "examples" / "images"
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return open_checkpoint(None)
+
+
+@pytest.fixture(scope="module")
+def reader(checkpoint) -> PromptReader:
+    return PromptReader(checkpoint.folder, checkpoint.spec)
+
+
+def spelled(reader: PromptReader, ids) -> str:
+    """Tokens as text, special tokens included, with each run of image tokens as one mark."""
+    image = reader.processor.image_token_id
+    single = [token for place, token in enumerate(ids) if token != image or ids[place - 1] != image]
+    return reader.tokenizer.decode(single)
+
+
+def test_images_come_first_where_the_text_does_not_place_them(reader) -> None:
+    prompt = reader.read("What is it?", [IMAGES / "mat.png"])
+    assert spelled(reader, prompt.input_ids) == "<s>USER: <image>\nWhat is it? ASSISTANT:"
+
+
+def test_marks_place_images(reader) -> None:
+    prompt = reader.read("Is <image> like <image>?", [IMAGES / "mat.png", IMAGES / "sign.png"])
+    assert spelled(reader, prompt.input_ids) == "<s>USER: Is <image> like <image>? ASSISTANT:"
+
+
+def test_without_the_template_the_text_is_taken_as_it_is(reader) -> None:
+    prompt = reader.read("Q: <image> A:", [IMAGES / "sign.png"], template=False)
+    assert spelled(reader, prompt.input_ids) == "<s>Q: <image> A:"
+    with pytest.raises(UserError, match=r"found 0 for 1 image; add or remove marks$"):
+        reader.read("Q: A:", [IMAGES / "sign.png"], template=False)
+
+
+def test_a_template_that_writes_the_first_token_gets_no_second_one(reader) -> None:
+    prompt = reader.read("<s>Q: A:", template=False)
+    assert spelled(reader, prompt.input_ids) == "<s>Q: A:"
+
+
+def test_there_are_as_many_image_tokens_and_tiles_as_the_packing_says(reader, checkpoint) -> None:
+    sizes = [(30, 500), (144, 144), (57, 56)]
+    images = [Image.new("RGB", (width, height)) for height, width in sizes]
+    prompt = reader.read("Compare.", images)
+    packed = packing(sizes, TileGeometry.of(checkpoint.spec))
+    tile = checkpoint.spec.tile_size
+    assert prompt.input_ids.tolist().count(checkpoint.spec.image_token_id) == len(packed.gather_index)
+    assert prompt.pixel_values.shape == (sum(packed.tiles), 3, tile, tile)
+    assert prompt.pixel_values.dtype == np.float32
+    assert prompt.image_sizes == tuple(sizes)
+
+
+def test_tiles_are_those_of_each_image_alone(reader) -> None:
+    files = [IMAGES / "mat.png", IMAGES / "sign.png", IMAGES / "skyline.jpg"]
+    alone = [reader.read("x", [file]).pixel_values for file in files]
+    np.testing.assert_array_equal(reader.read("x", files).pixel_values, np.concatenate(alone))
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "found"),
+    [
+        ("<image> and <image>", 1, "2 for 1 image;"),
+        ("<image>", 0, "1 for 0 images;"),
+        ("<image>", 2, "1 for 2"),
+    ],
+)
+def test_marks_and_images_must_agree(reader, text: str, images: int, found: str) -> None:
+    with pytest.raises(UserError, match=f"expected one <image> mark per image in the prompt, found {found}"):
+        reader.read(text, [Image.new("RGB", (60, 60))] * images)
+
+
+def test_a_later_turn_is_what_the_template_adds(reader) -> None:
+    history = [Turn("What is it?", 1, "A cat."), Turn("Sure?", 0, "Yes.")]
+    cut_short = reader.tokenizer.convert_tokens_to_ids("a")
+    prompt = reader.read_turn(history, "And this?", [IMAGES / "sign.png"], cut_short)
+    assert spelled(reader, prompt.input_ids) == "a</s>USER: <image>\nAnd this? ASSISTANT:"
+
+
+def test_an_end_token_that_was_sampled_is_not_repeated(reader, checkpoint) -> None:
+    [end] = checkpoint.spec.eos_token_ids
+    prompt = reader.read_turn([Turn("What is it?", 0, "A cat.")], "Sure?", [], end)
+    assert spelled(reader, prompt.input_ids) == "</s>USER: Sure? ASSISTANT:"
+
+
+def test_the_turns_together_are_the_conversation_that_transformers_renders(reader) -> None:
+    first = reader.read("What is it?")
+    answer = reader.tokenizer(" A cat.</s>", add_special_tokens=False)["input_ids"]
+    second = reader.read_turn([Turn("What is it?", 0, "A cat.")], "Sure?", [], answer[-1])
+    whole = reader.processor.apply_chat_template(
+        [
+            {"role": "user", "content": [{"type": "text", "text": "What is it?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]},
+            {"role": "user", "content": [{"type": "text", "text": "Sure?"}]},
+        ],
+        add_generation_prompt=True,
+    )
+    ids = [*first.input_ids, *answer[:-1], *second.input_ids]
+    assert ids == reader.tokenizer(whole)["input_ids"]
+
+
+def test_a_template_that_forgets_answers_is_refused_for_later_turns(checkpoint) -> None:
+    forgetful = PromptReader(checkpoint.folder, checkpoint.spec)
+    forgetful.processor.chat_template = "{{ messages[-1].content[-1].text }}"
+    with pytest.raises(UserError, match=r"found one that drops them"):
+        forgetful.read_turn([Turn("What is it?", 0, "A cat.")], "Sure?", [], 5)
+    forgetful.processor.chat_template = None
+    with pytest.raises(UserError, match=r"expected a chat template"):
+        forgetful.read("What is it?")
+
+
+def test_a_processor_that_counts_otherwise_is_refused(checkpoint) -> None:
+    other = PromptReader(checkpoint.folder, checkpoint.spec)
+    other.processor.num_additional_image_tokens = 0  # a checkpoint's most common fault
+    with pytest.raises(UserError, match=r"visual tokens for images of 144 x 144 pixels.*do not fit"):
+        other.read("What is it?", [IMAGES / "sign.png"])
+
+
+def test_missing_processor_files_are_named(checkpoint, tmp_path: Path) -> None:
+    shutil.copy(checkpoint.folder / "config.json", tmp_path)
+    with pytest.raises(UserError, match=f"expected the processor's files in {tmp_path}"):
+        PromptReader(tmp_path, checkpoint.spec)
+
+
+def test_long_prompts_pass_without_a_warning(reader, caplog: pytest.LogCaptureFixture) -> None:
+    prompt = reader.read("word " * 5000)
+    assert len(prompt.input_ids) > 5000
+    assert not caplog.records

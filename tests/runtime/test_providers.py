@@ -1,0 +1,80 @@
+"""Where a bundle can run, decided without running it."""
+
+from dataclasses import replace
+
+import onnxruntime
+import pytest
+from bundle_cases import example_manifest
+
+from asap_export.bundle import Bundle, EngineInfo
+from asap_export.errors import UserError
+from asap_export.runtime import providers
+from asap_export.runtime.providers import choose_provider, engine_flavour
+
+
+def bundle(tmp_path, *flavours: str, capabilities: tuple[str, ...] = ("8.6", "12.0"), dtype="fp16") -> Bundle:
+    engines = tuple(
+        EngineInfo(graph, f"engines/{graph}.{flavour}.engine", flavour, "1.0", capabilities, ())
+        for graph in ("vision_encoder", "embed_tokens", "decoder")
+        for flavour in flavours
+    )
+    return Bundle(tmp_path, replace(example_manifest(), engines=engines, dtype=dtype))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """A machine with the given GPUs, Python packages and execution providers."""
+
+    def pretend(devices: tuple[str, ...] = (), packages: tuple[str, ...] = (), cuda: bool = False) -> None:
+        available = ["CUDAExecutionProvider"] * cuda + ["CPUExecutionProvider"]
+        monkeypatch.setattr(providers, "compute_capabilities", lambda: devices)
+        monkeypatch.setattr(providers, "find_spec", lambda name: object() if name in packages else None)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+
+    return pretend
+
+
+def test_without_a_gpu_a_bundle_runs_on_the_cpu(tmp_path, machine) -> None:
+    machine(packages=("tensorrt_rtx",))
+    assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "cpu"
+
+
+def test_engines_come_before_onnx_runtime_where_they_fit(tmp_path, machine) -> None:
+    machine(devices=("8.6",), packages=("tensorrt_rtx",), cuda=True)
+    assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "tensorrt"
+    assert choose_provider(bundle(tmp_path, "tensorrt")) == "cuda"  # its package is not installed
+    assert choose_provider(bundle(tmp_path)) == "cuda"
+    machine(devices=("9.0",), packages=("tensorrt_rtx",))
+    assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "cpu"
+
+
+def test_the_flavour_whose_engines_fit_the_device_is_taken(tmp_path, machine) -> None:
+    machine(devices=("9.0",), packages=("tensorrt", "tensorrt_rtx"))
+    assert engine_flavour(bundle(tmp_path, "tensorrt", capabilities=("current",))) == "tensorrt"
+    assert engine_flavour(bundle(tmp_path, "tensorrt_rtx", capabilities=("9.0",))) == "tensorrt_rtx"
+
+
+def test_tensorrt_that_cannot_run_says_what_is_missing(tmp_path, machine) -> None:
+    machine(devices=("9.0",), packages=("tensorrt_rtx",))
+    with pytest.raises(UserError, match=r"expected TensorRT engines in .*--engine trt"):
+        choose_provider(bundle(tmp_path), "tensorrt")
+    with pytest.raises(UserError, match=r"expected the Python package tensorrt .*asap-export.gpu"):
+        choose_provider(bundle(tmp_path, "tensorrt"), "tensorrt")
+    with pytest.raises(UserError, match=r"compute capability 9.0 of this GPU, found engines for 8.6, 12.0"):
+        choose_provider(bundle(tmp_path, "tensorrt_rtx"), "tensorrt")
+    machine(packages=("tensorrt_rtx",))
+    with pytest.raises(UserError, match=r"expected a CUDA device for TensorRT, found none"):
+        choose_provider(bundle(tmp_path, "tensorrt_rtx"), "tensorrt")
+
+
+def test_bfloat16_needs_more_than_the_cpu(tmp_path, machine) -> None:
+    machine()
+    for provider in ("auto", "cpu"):
+        with pytest.raises(UserError, match=r"found bf16, which needs CUDA or TensorRT; use --provider cuda"):
+            choose_provider(bundle(tmp_path, dtype="bf16"), provider)
+    assert choose_provider(bundle(tmp_path, dtype="bf16"), "cuda") == "cuda"
+
+
+def test_unknown_providers_are_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"expected a provider among auto, cpu, cuda, tensorrt, found npu"):
+        choose_provider(bundle(tmp_path), "npu")
