@@ -1,6 +1,54 @@
-"""Shared by all tests: helper modules beside this file are importable."""
+"""Shared by all tests: helper modules beside this file are importable, and bundles are exported once per run."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Callable[..., Path]:
+    """Bundles of the demo checkpoint by name; parallel workers wait for each other and share them."""
+    from asap_export.export import ExportRequest, export
+    from asap_export.pruning.config import PruningConfig
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bundles"
+    shared.mkdir(exist_ok=True)
+
+    def bundle(name: str, dtype: str, **pruning) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                export(ExportRequest(output=shared / name, dtype=dtype, pruning=PruningConfig(**pruning)))
+        return shared / name
+
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(exported) -> Path:
+    """The demo checkpoint in fp32, pruned with the defaults. Read only: other tests use it too."""
+    return exported("demo", "fp32")
+
+
+@pytest.fixture(scope="session")
+def fp16_bundle(exported) -> Path:
+    """The demo checkpoint as stored, fp16, pruned with the defaults."""
+    return exported("fp16", "fp16")
+
+
+@pytest.fixture(scope="session")
+def dense_bundle(exported) -> Path:
+    """The demo checkpoint in fp32 without pruning."""
+    return exported("dense", "fp32", method="none")
+
+
+@pytest.fixture(scope="session")
+def untrimmed_bundle(exported) -> Path:
+    """The demo checkpoint in fp32; the layers before the cut keep their whole caches."""
+    return exported("untrimmed", "fp32", trim_early_kv=False)

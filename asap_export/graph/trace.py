@@ -174,7 +174,7 @@ def trace(plan: GraphPlan) -> ir.Model:
     graph.doc_string = plan.doc
     if len(graph.inputs) != len(planned_inputs(plan)) or len(graph.outputs) != len(plan.outputs):
         raise RuntimeError(f"the exporter gave {plan.name} other inputs or outputs than planned")
-    for name, _ in plan.module.named_parameters():
+    for name, _ in plan.module.named_parameters(remove_duplicate=False):  # a tied head bears either name
         if name in graph.initializers:
             weight = graph.initializers.pop(name)
             weight.const_value = None

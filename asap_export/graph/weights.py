@@ -51,7 +51,7 @@ def place_weights(
         )
     converted = {name: place for name, place in sources.items() if place.dtype != dtype}
     if converted:
-        location = f"weights/{model.graph.name}.safetensors"
+        location = f"weights/{model.graph.name}.{dtype}.safetensors"
         offsets = _convert(converted, dtype, folder / location, on_tensor)
         itemsize = _TYPES[dtype][2].itemsize
         for name, place in converted.items():

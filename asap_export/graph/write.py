@@ -74,7 +74,7 @@ def _write_graph(
     attach_functions(model)
     check_graph(ir.to_proto(model))
     report(0.8, "place weights")
-    parameters = dict(plan.module.named_parameters())
+    parameters = dict(plan.module.named_parameters(remove_duplicate=False))
     places = {
         value.name: sources[id(parameters[value.name])] for value in model.graph.inputs if value.name in parameters
     }

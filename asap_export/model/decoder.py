@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asap_export.errors import UserError
 from asap_export.model.attention import ATTENTION, KeyValueCache
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import Observation, Survivors, drop_tokens, observe_attention, take_tokens
@@ -55,6 +56,11 @@ class Decoder(nn.Module):
 
     def __init__(self, llava: nn.Module, pruning: PruningConfig) -> None:
         super().__init__()
+        layers = llava.config.text_config.num_hidden_layers
+        if pruning.prunes and pruning.prune_after >= layers:
+            raise UserError(
+                f"expected --prune-after below the model's {layers} layers, found {pruning.prune_after}"
+            )
         llava.config.text_config._attn_implementation = ATTENTION
         self.language_model = llava.model.language_model
         self.lm_head = llava.lm_head

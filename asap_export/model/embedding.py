@@ -7,7 +7,10 @@ __all__ = ["TokenEmbedding"]
 
 
 class TokenEmbedding(nn.Module):
-    """Looks text tokens up, and puts visual tokens, in order, where the prompt has image tokens."""
+    """Looks text tokens up, and puts visual tokens, in order, where the prompt has image tokens.
+
+    An image token without a feature row (one that the model itself wrote) is looked up like text.
+    """
 
     def __init__(self, llava: nn.Module) -> None:
         super().__init__()
@@ -15,12 +18,12 @@ class TokenEmbedding(nn.Module):
         self.image_token_id: int = llava.config.image_token_id
 
     def forward(self, input_ids: Tensor, image_features: Tensor) -> Tensor:
-        """input_ids: [B, T] int64; image_features: [N, D], N ≥ 0, one row per image token of the batch, row by
+        """input_ids: [B, T] int64; image_features: [N, D], N ≥ 0, one row per image token of the prompts, row by
         row. Returns [B, T, D]."""
         is_image = input_ids == self.image_token_id
         order = is_image.flatten().cumsum(0).reshape(is_image.shape)  # 1, 2, ... at image tokens
-        # Row 0 of zeros stands for "no image token", so that N = 0 gathers from something.
+        has_row = is_image & (order <= image_features.shape[0])
+        # Row 0 of zeros stands for "no visual token", so that N = 0 gathers from something.
         rows = torch.nn.functional.pad(image_features, (0, 0, 1, 0))
-        visual = rows[torch.where(is_image, order, 0)]
-        text = self.embed_tokens(torch.where(is_image, 0, input_ids))
-        return torch.where(is_image[:, :, None], visual, text)
+        visual = rows[torch.where(has_row, order, 0)]
+        return torch.where(has_row[:, :, None], visual, self.embed_tokens(input_ids))

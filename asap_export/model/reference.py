@@ -121,12 +121,16 @@ class Reference:
         max_new_tokens: int,
         *,
         eos_token_ids: tuple[int, ...] = (),
+        suppress_tokens: tuple[int, ...] = (),
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
         context: Context | None = None,
     ) -> Generated:
-        """Greedy (temperature 0) or sampled continuation; ends when every sequence has ended."""
+        """Greedy (temperature 0) or sampled continuation; ends when every sequence has ended.
+
+        ``suppress_tokens`` are never chosen.
+        """
         choose = _chooser(temperature, top_p, seed)
         output, context = self.prefill(prompt, keep, context)
         generated = Generated(prompt.input_ids.new_zeros(prompt.input_ids.shape[0], 0))
@@ -134,6 +138,7 @@ class Reference:
         eos = torch.tensor(eos_token_ids, dtype=torch.int64)
         while True:
             logits = output.logits[:, 0].float()
+            logits[:, list(suppress_tokens)] = -torch.inf
             tokens = choose(logits)
             generated.logits.append(logits)
             generated.tokens = torch.cat([generated.tokens, tokens], dim=1)

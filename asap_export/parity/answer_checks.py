@@ -59,4 +59,4 @@ def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
 
 def _margin(logits: torch.Tensor) -> float:
     first, second = logits.topk(2).values.tolist()
-    return float((first - second) / logits.abs().max())
+    return float((first - second) / logits[logits.isfinite()].abs().max())

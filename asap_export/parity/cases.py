@@ -6,12 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from PIL import Image
 from transformers import LlavaNextProcessor
 
 from asap_export.bundle import Limits
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.reference import Prompt
+from asap_export.runtime.images import read_image
 
 __all__ = ["Case", "Question", "built_in_cases", "prompt_of"]
 
@@ -71,7 +71,7 @@ def prompt_of(
     ``first`` turns begin with the tokenizer's special tokens.
     """
     texts = [question.marked_text for question in questions]
-    images = [Image.open(path).convert("RGB") for question in questions for path in question.images]
+    images = [read_image(path) for question in questions for path in question.images]
     processor.tokenizer.padding_side = "left"  # the graphs give the logits of the last position
     inputs = processor(
         text=texts, images=images or None, return_tensors="pt", padding=True, add_special_tokens=first

@@ -37,14 +37,14 @@ class ForcedDecoder:
 
 def _force(graph: ir.Graph, node: ir.Node) -> list[ir.Value]:
     """Put inputs in the place of a pruning node's outputs: (hidden, index) of AsapMerge, index of AsapTopK."""
+    kept = [value for value in graph.outputs if value.name != "kept_index"]
+    graph.outputs.clear()
+    graph.outputs.extend(kept)
     inputs = []
     for number, output in enumerate(node.outputs[:2]):
         replacement = ir.Value(name=f"forced_{number}", type=output.type, shape=output.shape)
         ir.convenience.replace_all_uses_with(output, replacement)
         inputs.append(replacement)
-    kept = [value for value in graph.outputs if value.name != "kept_index"]
-    graph.outputs.clear()
-    graph.outputs.extend(kept)
     graph.inputs.extend(inputs)
     graph.remove(node, safe=True)
     return inputs

@@ -19,9 +19,15 @@ Verdict = Literal["PASS", "AMBIGUOUS", "FAIL"]
 _AT_8_LAYERS = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 8e-2}
 
 
-def tolerance(dtype: str, layers: int) -> float:
+# The float32 copy of a bfloat16 graph computes in float32, but the graph's scalar constants (the 1.702 of the
+# vision tower's activation, say) keep the rounding of bfloat16, which PyTorch's scalars do not have.
+_FLOAT32_COPY = 1e-3
+
+
+def tolerance(dtype: str, layers: int, float32_copy: bool = False) -> float:
     """Largest error relative to a tensor's largest magnitude, for graphs of ``layers`` decoder layers."""
-    return float(_AT_8_LAYERS[dtype] * max(1.0, layers / 8) ** 0.5)
+    at_8_layers = _FLOAT32_COPY if float32_copy else _AT_8_LAYERS[dtype]
+    return float(at_8_layers * max(1.0, layers / 8) ** 0.5)
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,10 @@ def verify(
         dtype = tested.graphs.dtype
         progress(Progress("Verify", 0.0, "load the reference"))
         llava = load_model(checkpoint, bundle.manifest.dtype)
-        if dtype != bundle.manifest.dtype:
+        is_copy = dtype != bundle.manifest.dtype
+        if is_copy:
             llava = llava.float()
-        limit = tolerance(dtype, bundle.manifest.model.layers)
+        limit = tolerance(dtype, bundle.manifest.model.layers, is_copy)
         run = _Run(bundle, checkpoint, tested, decoder, Reference(llava, bundle.manifest.pruning), limit)
         limits = bundle.manifest.limits if tested.provider == "tensorrt" else None
         cases = built_in_cases(images, limits)
@@ -199,8 +200,13 @@ class _Run:
     def _check_answers(
         self, case: Case, prompt: Prompt, keep: int, so_far: Verdict, max_new_tokens: int
     ) -> Check:
+        spec = self.bundle.manifest.model
         expected = self.reference.generate(
-            prompt, keep, max_new_tokens, eos_token_ids=self.bundle.manifest.model.eos_token_ids
+            prompt,
+            keep,
+            max_new_tokens,
+            eos_token_ids=spec.eos_token_ids,
+            suppress_tokens=(spec.image_token_id,),  # the runtime never writes one
         )
         return check_answers(
             case, self.tested, expected, keep, max_new_tokens, self.limit, so_far == "AMBIGUOUS"

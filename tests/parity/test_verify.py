@@ -1,0 +1,155 @@
+"""A sound bundle passes; a bundle with a fault in it fails, whatever its selection would excuse."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from asap_export.bundle import FileInfo, sha256_of
+from asap_export.bundle.folder import read_manifest
+from asap_export.checkpoint.sources import DEMO
+from asap_export.errors import UserError
+from asap_export.parity import verify
+
+LAYERS = 8
+
+
+def failures(report):
+    return {(check.group, check.name) for check in report.checks if check.verdict == "FAIL"}
+
+
+@pytest.fixture
+def damaged(demo_bundle, tmp_path):
+    """A copy of the demo bundle whose decoder graph is changed by a function; its manifest is made to fit."""
+
+    def damage(change):
+        folder = tmp_path / "damaged"
+        shutil.copytree(demo_bundle, folder)
+        path = folder / "decoder.onnx"
+        model = onnx.load(path, load_external_data=False)
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        rewrite_manifest(folder, "decoder.onnx")
+        return folder
+
+    return damage
+
+
+def rewrite_manifest(folder, name):
+    """Make the manifest fit a changed file."""
+    manifest = read_manifest(folder)
+    info = FileInfo(sha256_of(folder / name), (folder / name).stat().st_size)
+    (folder / "manifest.json").write_text(replace(manifest, files={**manifest.files, name: info}).text())
+
+
+@pytest.mark.parametrize("name", ["demo_bundle", "dense_bundle", "untrimmed_bundle"])
+def test_a_sound_bundle_passes(name, request):
+    bundle = request.getfixturevalue(name)
+    report = verify(bundle, provider="cpu", max_new_tokens=8)
+
+    assert report.verdict == "PASS", failures(report)
+    groups = {check.group for check in report.checks}
+    assert groups == ({"graphs", "answers"} if name == "dense_bundle" else {"operators", "graphs", "answers"})
+    names = {check.name for check in report.checks}
+    assert {f"present.{layer}.key" for layer in range(LAYERS)} <= names
+    cases = {check.case for check in report.checks}
+    assert {"a batch", "no image", "two images", "a later turn with an image, turn 2"} <= cases
+    saved = json.loads((bundle / "parity.json").read_text())
+    assert saved["verdict"] == "PASS"
+    assert len(saved["checks"]) == len(report.checks)
+
+
+def test_half_precision_passes_or_says_how_close_the_choice_was(fp16_bundle):
+    report = verify(fp16_bundle, provider="cpu", max_new_tokens=4)
+    assert report.verdict != "FAIL", failures(report)
+    for check in report.checks:
+        if check.verdict == "AMBIGUOUS":
+            assert "margin" in check.detail
+
+
+def test_nearly_equal_scores_are_ambiguous_and_hide_nothing(fp16_bundle, tmp_path):
+    """On a blank picture every patch is like every other: which of them stay is chance, and no fault."""
+    Image.new("RGB", (300, 200), (90, 120, 150)).save(tmp_path / "blank.png")
+    report = verify(fp16_bundle, provider="cpu", images=(tmp_path / "blank.png",), max_new_tokens=2)
+    ambiguous = [check for check in report.checks if check.verdict == "AMBIGUOUS"]
+    forced = [check for check in report.checks if "kept set forced" in check.case]
+    assert report.verdict == "AMBIGUOUS", failures(report)
+    assert any(check.name == "kept_index" for check in ambiguous)
+    assert forced
+    assert all(check.verdict == "PASS" for check in forced)
+
+
+def wrong_lambda(model):
+    """λ_max 0.6 where the bundle says 0.5, in the body of one function."""
+    (body,) = (function for function in model.functions if function.name == "AsapMask")
+    (constant,) = (node for node in body.node if node.output[0] == "lambda_constant")
+    del constant.attribute[:]
+    constant.attribute.append(helper.make_attribute("value_float", 0.6))
+
+
+def swapped_heads(model):
+    """Queries of heads 0 and 1 of layer 3 change places before attention."""
+    attention = [node for node in model.graph.node if node.op_type == "Attention"][3]
+    order = numpy_helper.from_array(np.array([1, 0, 2, 3]), "swapped_order")
+    model.graph.initializer.append(order)
+    swap = helper.make_node("Gather", [attention.input[0], "swapped_order"], ["swapped"], axis=1)
+    attention.input[0] = "swapped"
+    place = list(model.graph.node).index(attention)
+    model.graph.node.insert(place, swap)
+
+
+def shifted_positions(model):
+    """Every position id is one too large."""
+    for node in model.graph.node:
+        for number, name in enumerate(node.input):
+            if name == "position_ids":
+                node.input[number] = "shifted"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), "one_more"))
+    model.graph.node.insert(0, helper.make_node("Add", ["position_ids", "one_more"], ["shifted"]))
+
+
+def no_merging(model):
+    """A threshold that no pair of tokens reaches."""
+    (node,) = (node for node in model.graph.node if node.op_type == "AsapMerge")
+    node.attribute[0].f = 2.0
+
+
+@pytest.mark.parametrize(
+    "fault, telltale",
+    [
+        (wrong_lambda, ("operators", "AsapMask.bias")),
+        (swapped_heads, ("graphs", "present.4.key")),
+        (shifted_positions, ("graphs", "present.0.key")),
+        (no_merging, ("operators", "AsapMerge.absorbed")),
+    ],
+)
+def test_a_deliberate_fault_fails(fault, telltale, damaged):
+    report = verify(damaged(fault), provider="cpu", max_new_tokens=1)
+    assert report.verdict == "FAIL"
+    assert telltale in failures(report)
+
+
+def test_a_swapped_weight_fails(demo_bundle, tmp_path):
+    """Two rows of a weight file change places; the manifest is made to fit."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(demo_bundle, folder)
+    (name,) = (str(path.relative_to(folder)) for path in folder.glob("weights/decoder*"))
+    content = bytearray((folder / name).read_bytes())
+    row = 128 * 4  # bytes of one row of the head
+    content[-row:], content[-2 * row : -row] = content[-2 * row : -row], content[-row:]
+    (folder / name).write_bytes(content)
+    rewrite_manifest(folder, name)
+    assert ("graphs", "logits") in failures(verify(folder, provider="cpu", max_new_tokens=1))
+
+
+def test_another_checkpoint_is_refused(demo_bundle, tmp_path):
+    shutil.copytree(DEMO, tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(UserError, match=r"the checkpoint that the bundle was made from.*config\.json"):
+        verify(demo_bundle, model=str(tmp_path / "other"))
