@@ -29,11 +29,11 @@ def shown_progress(console: Console | None = None) -> Iterator[ProgressCallback]
 @contextmanager
 def _bars(console: Console) -> Iterator[ProgressCallback]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
     lock = Lock()
     with Progress(*columns, console=console) as bars:

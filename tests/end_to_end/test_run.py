@@ -1,0 +1,122 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from installed_command import ENVIRONMENT, IMAGES, refused, run
+
+MAT, SIGN = IMAGES / "mat.png", IMAGES / "sign.png"
+QUESTION = ("--prompt", "What is on the mat?", "--max-new-tokens", "6")
+
+
+def test_the_answer_is_on_stdout_and_what_it_took_on_stderr(demo_bundle: Path) -> None:
+    done = run("run", demo_bundle, "--image", MAT, *QUESTION)
+    assert done.stdout.strip() and done.stdout.endswith("\n")
+    [line] = done.stderr.splitlines()
+    assert re.match(r"\d+ of 268 visual tokens kept; images and text \d+\.\d\d s, prefill", line)
+    assert run("run", demo_bundle, "--image", MAT, *QUESTION, "--no-stream").stdout == done.stdout
+
+
+def test_the_same_from_python_in_three_lines(demo_bundle: Path) -> None:
+    program = f"""
+import asap_export
+model = asap_export.load({str(demo_bundle)!r})
+print(model.generate([{str(MAT)!r}], "What is on the mat?", max_new_tokens=6).text)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == run("run", demo_bundle, "--image", MAT, *QUESTION).stdout
+
+
+def test_a_request_may_bring_its_own_budget_and_several_images(demo_bundle: Path) -> None:
+    two = ("run", demo_bundle, "--image", MAT, "--image", SIGN, *QUESTION, "--json")
+    answer = json.loads(run(*two, "--keep", "100").stdout)
+    assert (answer["kept_visual_tokens"], answer["visual_tokens"]) == (100, 268 + 336)
+    assert 1 <= len(answer["token_ids"]) <= 6 and answer["timings"]["prefill"] > 0
+
+
+def test_an_image_smaller_than_the_budget_keeps_all_its_tokens_and_the_output_says_so(
+    demo_bundle: Path, dense_bundle: Path
+) -> None:
+    said = run("run", demo_bundle, "--image", MAT, *QUESTION, "--keep", "300").stderr
+    assert said.startswith("all 268 visual tokens kept (the budget has room for them)")
+    said = run("run", dense_bundle, "--image", MAT, *QUESTION).stderr
+    assert said.startswith("all 268 visual tokens kept (this bundle does not prune)")
+
+
+def test_sampling_with_a_seed_repeats_itself(demo_bundle: Path) -> None:
+    sampled = ("run", demo_bundle, *QUESTION, "--temperature", "2", "--top-p", "0.95", "--json", "--seed")
+    first, again, other = (json.loads(run(*sampled, seed).stdout)["token_ids"] for seed in ("7", "7", "8"))
+    assert first == again != other
+
+
+def test_a_chat_reads_turns_from_stdin_and_a_later_turn_may_bring_an_image(demo_bundle: Path) -> None:
+    turns = f"Hello?\n\n/image {SIGN}\nAnd what is this?\n/quit\nnever asked\n"
+    done = run(
+        "run", demo_bundle, "--chat", "--image", MAT, "--max-new-tokens", "4", "--no-stream", text=turns
+    )
+    assert [re.sub(";.*", "", line) for line in done.stderr.splitlines()] == [
+        "45 of 268 visual tokens kept",
+        "56 of 336 visual tokens kept",
+    ]
+    assert len(done.stdout.splitlines()) >= 2
+
+
+def test_a_chat_that_a_script_feeds_ends_at_the_first_mistake(demo_bundle: Path) -> None:
+    done = run(
+        "run",
+        demo_bundle,
+        "--chat",
+        "--max-new-tokens",
+        "2",
+        status=2,
+        text="/image nowhere.png\nWhat?\nWhy?\n",
+    )
+    assert done.stdout == "" and "expected an image file at nowhere.png, found nothing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--image", "nowhere.png", "--prompt", "What?"],
+            "expected an image file at nowhere.png, found nothing",
+        ),
+        (
+            ["--image", "text.png", "--prompt", "What?"],
+            "expected an image in text.png, found another kind of file",
+        ),
+        (["--image", "cut.png", "--prompt", "What?"], "expected a readable image in cut.png"),
+        (["--image", str(MAT), "--prompt", "<image> and <image>?"], "found 2 for 1 image"),
+        (["--image", str(MAT), "--image", str(MAT), "--prompt", "<image>?"], "found 1 for 2 images"),
+        (["--prompt", "<image>?"], "found 1 for 0 images"),
+        ([], "expected --prompt TEXT, found none"),
+        (["--prompt", "What?", "--keep", "0"], "expected --keep of at least 1 visual token, found 0"),
+        (["--prompt", "What?", "--temperature", "-1"], "expected --temperature of 0 or more"),
+        (["--prompt", "What?", "--provider", "tensorrt"], "expected TensorRT engines"),
+        (["--prompt", "What?", "--provider", "npu"], "is not one of 'auto', 'cpu', 'cuda', 'tensorrt'"),
+        (["--prompt", "What? " * 5000], "expected at most"),
+    ],
+    ids=lambda case: "" if isinstance(case, str) else " ".join(case)[:40],
+)
+def test_wrong_input_is_refused(demo_bundle: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(MAT.read_bytes()[:2000])
+    assert said in refused("run", demo_bundle, *arguments, folder=tmp_path)
+
+
+@pytest.mark.parametrize("command", [("run", "--prompt", "What?"), ("verify",)], ids=lambda words: words[0])
+def test_an_altered_bundle_is_refused(demo_bundle: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    copy = shutil.copytree(demo_bundle, tmp_path / "copy")
+    graph = copy / "decoder.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    assert "of decoder.onnx, found" in refused(*command, copy, folder=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["inspect", "flops"])
+def test_a_bundle_with_a_file_removed_is_refused(demo_bundle: Path, tmp_path: Path, command: str) -> None:
+    copy = shutil.copytree(demo_bundle, tmp_path / "copy")
+    (copy / "processor" / "tokenizer.json").unlink()
+    assert "expected processor/tokenizer.json in" in refused(command, copy, folder=tmp_path)
