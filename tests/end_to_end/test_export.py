@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from installed_command import DEMO, IMAGES, refused, run
+
+
+def inspected(bundle: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run("inspect", bundle, "--json").stdout)
+    return facts
+
+
+def test_the_demo_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
+    done = run("--engine", "trt", "--keep", "40", "--compute-capability", "8.9", folder=tmp_path)
+    bundle = tmp_path / "demo.bundle"
+    assert f"asap-export verify {bundle}" in done.stdout
+    assert "40 of at most 336 visual tokens of an image, 114.0 on average over 8 layers" in done.stdout
+    assert "linked" in done.stdout and "profiles context and generation" in done.stdout
+    assert "Export decoder: " in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.bundle"]
+
+    facts = inspected(bundle)
+    assert [engine["graph"] for engine in facts["engines"]] == ["vision_encoder", "embed_tokens", "decoder"]
+    assert {tuple(engine["compute_capabilities"]) for engine in facts["engines"]} == {("8.9",)}
+    answer = run("run", bundle, "--image", IMAGES / "sign.png", "--prompt", "What?", "--max-new-tokens", "2")
+    assert answer.stderr.startswith("40 of 336 visual tokens kept")
+    assert "expected no" in refused("--engine", "trt", folder=tmp_path)
+
+
+def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
+    pruning = "--score text --lambda-max 0.25 --threshold 0.8 --no-merge --prune-after 3 --no-trim-early-kv"
+    limits = "--max-batch 2 --max-images 3 --max-text 100 --max-new-tokens 32"
+    options = f"--model {DEMO} -o out --dtype fp32 --budget 150 {pruning} {limits}"
+    run(*options.split(), folder=tmp_path)
+    facts = inspected(tmp_path / "out")
+    assert facts["dtype"] == "fp32" and facts["budget"]["layer_average"] == 150
+    assert facts["pruning"] == {
+        "method": "asap",
+        "prune_after": 3,
+        "score": "text",
+        "lambda_max": 0.25,
+        "threshold": 0.8,
+        "merge": False,
+        "trim_early_kv": False,
+        "seed": 0,
+    }
+    assert facts["limits"] == {"max_batch": 2, "max_images": 3, "max_text": 100, "max_new_tokens": 32}
+    assert "past_key_values.2.key" in str(facts["graphs"]) and facts["engines"] == []
+
+
+def test_a_dense_export_has_nothing_of_pruning_and_replaces_a_bundle_when_told(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert "expected no" in refused("--dense", "-o", "out", folder=tmp_path)
+    said = run("--dense", "-o", "out", "--overwrite", folder=tmp_path).stdout
+    assert "dense: all of at most 336 visual tokens" in said
+    inputs = inspected(tmp_path / "out")["graphs"]["decoder"]["inputs"]
+    assert not {"visual_mask", "kept_length"} & {tensor["name"] for tensor in inputs}

@@ -1,0 +1,59 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+from installed_command import DEMO, refused, run
+
+from asap_export.bundle import FileInfo, sha256_of
+from asap_export.bundle.folder import read_manifest
+
+
+@pytest.fixture
+def copy(demo_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(demo_bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("parity.json"))
+
+
+def test_a_sound_bundle_passes_and_keeps_the_report(copy: Path) -> None:
+    said = run("verify", copy).stdout
+    assert "AsapMerge.merged" in said and "keys of all layers" in said
+    assert said.splitlines()[-1].startswith("PASS: the bundle computes what PyTorch computes")
+    assert json.loads((copy / "parity.json").read_text())["verdict"] == "PASS"
+    assert json.loads(run("inspect", copy, "--json").stdout)["parity"]
+
+
+def test_a_fault_in_a_graph_fails_with_status_1(copy: Path) -> None:
+    graph = copy / "decoder.onnx"
+    model = onnx.load(graph, load_external_data=False)
+    [merge] = [node for node in model.graph.node if node.op_type == "AsapMerge"]
+    [threshold] = [attribute for attribute in merge.attribute if attribute.name == "threshold"]
+    threshold.f = 2.0  # no pair of tokens is that similar, so nothing merges
+    graph.write_bytes(model.SerializeToString())
+    manifest = read_manifest(copy)
+    info = FileInfo(sha256_of(graph), graph.stat().st_size)
+    fitting = replace(manifest, files={**manifest.files, "decoder.onnx": info})
+    (copy / "manifest.json").write_text(fitting.text())
+
+    facts = json.loads(run("verify", copy, "--json", status=1).stdout)
+    assert facts["verdict"] == "FAIL"
+    assert "AsapMerge.absorbed" in {check["name"] for check in facts["checks"] if check["verdict"] == "FAIL"}
+
+
+def test_weights_that_changed_are_refused(copy: Path) -> None:
+    weights = max((copy / "weights").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    assert refused("verify", copy).startswith("error: expected sha256 ")
+    assert not (copy / "parity.json").exists()
+
+
+def test_a_model_that_is_another_is_refused(copy: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(DEMO, tmp_path / "other")
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    done = run("verify", copy, "--model", other, status=2)
+    assert "give the right one with --model" in done.stderr.splitlines()[-1]
+    assert "expected a bundle folder" in refused("verify", tmp_path / "nowhere")
