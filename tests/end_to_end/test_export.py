@@ -30,10 +30,10 @@ def test_the_demo_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> 
 def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
     pruning = "--score text --lambda-max 0.25 --threshold 0.8 --no-merge --prune-after 3 --no-trim-early-kv"
     limits = "--max-batch 2 --max-images 3 --max-text 100 --max-new-tokens 32"
-    options = f"--model {DEMO} -o out --dtype fp32 --budget 150 {pruning} {limits}"
+    options = f"--model {DEMO} -o out --dtype fp32 --keep-ratio 0.25 {pruning} {limits}"
     run(*options.split(), folder=tmp_path)
     facts = inspected(tmp_path / "out")
-    assert facts["dtype"] == "fp32" and facts["budget"]["layer_average"] == 150
+    assert facts["dtype"] == "fp32" and facts["budget"]["ratio"] == 0.25
     assert facts["pruning"] == {
         "method": "asap",
         "prune_after": 3,
