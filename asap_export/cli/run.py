@@ -151,10 +151,10 @@ class _Shown:
         """One line: "45 of 268 visual tokens kept; images and text 0.04 s, prefill 0.03 s, ..."."""
         timings = answer.timings
         read = timings.preprocess + timings.vision + timings.embed
-        cut = ", cut at --max-new-tokens" if answer.stopped_by == "length" else ""
+        cut = " (cut at --max-new-tokens)" if answer.stopped_by == "length" else ""
         return (
             f"{self._kept(answer)}; images and text {read:.2f} s, prefill {timings.prefill:.2f} s, "
-            f"decode {sum(timings.decode):.2f} s; tokens: {len(answer.token_ids)}{cut}"
+            f"decode {sum(timings.decode):.2f} s, tokens {len(answer.token_ids)}{cut}"
         )
 
     def _kept(self, answer: "Answer") -> str:
