@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 import onnx
 
-from asap_export.bundle import Bundle, BundleWriter, GraphInfo, Limits, Manifest, Source, TensorInfo, tool_versions, utc_now
+from asap_export.bundle import (
+    Bundle,
+    BundleWriter,
+    GraphInfo,
+    Limits,
+    Manifest,
+    Source,
+    TensorInfo,
+    tool_versions,
+    utc_now,
+)
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import load_processor
@@ -118,7 +128,9 @@ def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> B
     spec, pruning = checkpoint.spec, request.pruning
     if not pruning.prunes:
         if request.budget is not None:
-            raise UserError("expected no budget with --dense, which keeps every visual token; give only one of them")
+            raise UserError(
+                "expected no budget with --dense, which keeps every visual token; give only one of them"
+            )
         return Budget(ratio=1.0)
     if pruning.method == "random":
         raise UserError("expected a method that a graph can hold (asap, fastv or none), found random")

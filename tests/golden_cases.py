@@ -25,7 +25,9 @@ class GoldenCase:
 
     config: PruningConfig
     keep: int
-    inputs: dict[str, np.ndarray]  # query [H,S,d], key [Hkv,S,d], hidden [S,D], visual_mask [S], attention_mask [S]
+    inputs: dict[
+        str, np.ndarray
+    ]  # query [H,S,d], key [Hkv,S,d], hidden [S,D], visual_mask [S], attention_mask [S]
     expected: dict[str, np.ndarray]  # mass, salience, score [S], topk, absorbed, index, hidden
 
     @property
@@ -45,7 +47,9 @@ class GoldenCase:
         """Indices exactly, floats to 1e-5, visual positions only where nothing else is defined."""
         visual = self.inputs["visual_mask"]
         for name in ("mass", "salience", "score"):
-            np.testing.assert_allclose(found[name][visual], self.expected[name][visual], **TOLERANCE, err_msg=name)
+            np.testing.assert_allclose(
+                found[name][visual], self.expected[name][visual], **TOLERANCE, err_msg=name
+            )
         for name in ("topk", "absorbed", "index"):
             np.testing.assert_array_equal(found[name], self.expected[name], err_msg=name)
         np.testing.assert_allclose(found["hidden"], self.expected["hidden"], **TOLERANCE, err_msg="hidden")

@@ -73,11 +73,15 @@ def operator_model(name: str, model_type: int = FLOAT, **attributes: float) -> o
 
 
 @cache
-def _session(name: str, model_type: int, attributes: tuple[tuple[str, float], ...]) -> onnxruntime.InferenceSession:
+def _session(
+    name: str, model_type: int, attributes: tuple[tuple[str, float], ...]
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     model = operator_model(name, model_type, **dict(attributes))
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 @cache

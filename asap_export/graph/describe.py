@@ -58,5 +58,5 @@ def attach_functions(model: ir.Model) -> None:
     for function in functions().values():
         body = ir.serde.deserialize_function(function)
         model.functions[body.identifier()] = body
-    RemoveUnusedFunctionsPass()(model)
+    RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     model.opset_imports[DOMAIN] = VERSION

@@ -14,7 +14,14 @@ from asap_export.graph.trace import GraphPlan, planned_inputs
 __all__ = ["name_values"]
 
 # The order in which a reader meets the decoder's inputs; caches come last, layer by layer.
-_FIRST = ("inputs_embeds", "attention_mask", "early_attention_mask", "position_ids", "visual_mask", "kept_length")
+_FIRST = (
+    "inputs_embeds",
+    "attention_mask",
+    "early_attention_mask",
+    "position_ids",
+    "visual_mask",
+    "kept_length",
+)
 
 
 def name_values(model: ir.Model, plan: GraphPlan) -> None:

@@ -107,7 +107,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     opset = _opset()
     node = {name: Op(opset, name, onnx.defs.get_schema(name, VERSION, DOMAIN)) for name in OPERATORS}
 
-    def mask(query: Any, key: Any, visual_mask: Any, attention_mask: Any, lambda_max: float, scale: float) -> Any:
+    def mask(
+        query: Any, key: Any, visual_mask: Any, attention_mask: Any, lambda_max: float, scale: float
+    ) -> Any:
         return node["AsapMask"](query, key, visual_mask, attention_mask, lambda_max=lambda_max, scale=scale)
 
     def score(query: Any, key: Any, bias: Any, row_weight: Any, scale: float) -> Any:

@@ -18,7 +18,10 @@ def simplify(model: ir.Model) -> None:
     """Fold constants, drop what is unused or said twice, and forget where the exporter's nodes came from."""
     for _ in range(2):  # rewriting opens new constants to fold
         optimizer.fold_constants(
-            model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT, output_size_limit=_LARGEST_CONSTANT
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=_LARGEST_CONSTANT,
+            output_size_limit=_LARGEST_CONSTANT,
         )
         rewriter.rewrite(model)
     ir.passes.Sequential(
@@ -34,5 +37,9 @@ def simplify(model: ir.Model) -> None:
     graph = model.graph
     for node in graph:
         node.metadata_props.clear()  # stack traces with paths of the exporting machine
-    for value in (*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)):
+    for value in (
+        *graph.inputs,
+        *graph.initializers.values(),
+        *(out for node in graph for out in node.outputs),
+    ):
         value.metadata_props.clear()

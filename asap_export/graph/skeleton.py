@@ -64,7 +64,9 @@ def _rms_norm(self: Any, hidden_states: Tensor) -> Tensor:
     return nn.functional.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
 
 
-def _rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+def _rotate(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, Tensor]:
     """transformers repeats the angles for both halves of a head; the operator wants them once, [B, T, d/2]."""
     half = cos.shape[-1] // 2
     cos, sin = cos[..., :half], sin[..., :half]

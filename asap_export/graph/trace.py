@@ -82,9 +82,7 @@ def embedding_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> Gra
     )
 
 
-def decoder_plan(
-    llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning: PruningConfig
-) -> GraphPlan:
+def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning: PruningConfig) -> GraphPlan:
     """``decoder.onnx``: prefill, later turns and decode steps in one graph."""
     split_cache = pruning.prunes and not pruning.trim_early_kv
     early_layers = pruning.prune_after if split_cache else 0

@@ -76,7 +76,9 @@ def _write_graph(
     report(0.8, "place weights")
     parameters = dict(plan.module.named_parameters(remove_duplicate=False))
     places = {
-        value.name: sources[id(parameters[value.name])] for value in model.graph.inputs if value.name in parameters
+        value.name: sources[id(parameters[value.name])]
+        for value in model.graph.inputs
+        if value.name in parameters
     }
     place_weights(
         model,

@@ -16,7 +16,7 @@ Observer = Callable[[Tensor, Tensor, float], Tensor]
 
 
 class KeyValueCache:
-    """Cached and new keys and values, [B, Hkv, P, d] each per layer; the part of transformers' Cache that layers use."""
+    """Keys and values per layer, [B, Hkv, P, d] each: the part of transformers' Cache that its layers use."""
 
     def __init__(self, past: list[tuple[Tensor, Tensor]]) -> None:
         self.past = past

@@ -54,7 +54,7 @@ class Decoder(nn.Module):
     nothing is dropped. Batches are padded on the left, because the logits are those of the last position.
     """
 
-    def __init__(self, llava: nn.Module, pruning: PruningConfig) -> None:
+    def __init__(self, llava: Any, pruning: PruningConfig) -> None:
         super().__init__()
         layers = llava.config.text_config.num_hidden_layers
         if pruning.prunes and pruning.prune_after >= layers:
@@ -62,8 +62,8 @@ class Decoder(nn.Module):
                 f"expected --prune-after below the model's {layers} layers, found {pruning.prune_after}"
             )
         llava.config.text_config._attn_implementation = ATTENTION
-        self.language_model = llava.model.language_model
-        self.lm_head = llava.lm_head
+        self.language_model: Any = llava.model.language_model
+        self.lm_head: nn.Module = llava.lm_head
         self.pruning = pruning
         self.on_cut: Callable[[Cut], None] | None = None
 
@@ -132,7 +132,16 @@ class _Observer:
     def cut(self, hidden: Tensor, new_valid: Tensor, kept_length: Tensor) -> Cut:
         """Drop tokens from the scoring layer's output, [B, T, D]."""
         survivors = drop_tokens(self.config, self.seen, hidden, self.visual_mask, new_valid, kept_length)
-        inputs = self.query, self.key, self.scale, self.visual_mask, self.valid, new_valid, hidden, kept_length
+        inputs = (
+            self.query,
+            self.key,
+            self.scale,
+            self.visual_mask,
+            self.valid,
+            new_valid,
+            hidden,
+            kept_length,
+        )
         return Cut(*inputs, self.seen, survivors)
 
 

@@ -1,5 +1,7 @@
 """Token embeddings with the visual tokens in their places."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,9 @@ class TokenEmbedding(nn.Module):
     An image token without a feature row (one that the model itself wrote) is looked up like text.
     """
 
-    def __init__(self, llava: nn.Module) -> None:
+    def __init__(self, llava: Any) -> None:
         super().__init__()
-        self.embed_tokens = llava.model.language_model.embed_tokens
+        self.embed_tokens: nn.Module = llava.model.language_model.embed_tokens
         self.image_token_id: int = llava.config.image_token_id
 
     def forward(self, input_ids: Tensor, image_features: Tensor) -> Tensor:
@@ -26,4 +28,5 @@ class TokenEmbedding(nn.Module):
         # Row 0 of zeros stands for "no visual token", so that N = 0 gathers from something.
         rows = torch.nn.functional.pad(image_features, (0, 0, 1, 0))
         visual = rows[torch.where(has_row, order, 0)]
-        return torch.where(has_row[:, :, None], visual, self.embed_tokens(input_ids))
+        text: Tensor = self.embed_tokens(input_ids)
+        return torch.where(has_row[:, :, None], visual, text)

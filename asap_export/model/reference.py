@@ -74,7 +74,9 @@ class Reference:
         return Context(past, none_valid, none_valid, torch.zeros(batch, 1, dtype=torch.int64))
 
     @torch.no_grad()
-    def prefill(self, prompt: Prompt, keep: int, context: Context | None = None) -> tuple[DecoderOutput, Context]:
+    def prefill(
+        self, prompt: Prompt, keep: int, context: Context | None = None
+    ) -> tuple[DecoderOutput, Context]:
         """Run a prompt, or a further turn, through the model; ``keep`` of its visual tokens survive."""
         context = context or self.empty_context(prompt.input_ids.shape[0])
         features = torch.zeros(0, self.config.text_config.hidden_size, dtype=self.dtype)

@@ -1,5 +1,7 @@
 """From tiles to visual tokens: vision tower, projector, and any-resolution packing as one gather."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ __all__ = ["VisionEncoder"]
 class VisionEncoder(nn.Module):
     """LLaVA-NeXT's image half. Layers above the one whose features are used are never run."""
 
-    def __init__(self, llava: nn.Module) -> None:
+    def __init__(self, llava: Any) -> None:
         super().__init__()
         config = llava.config
         config.vision_config._attn_implementation = "sdpa"

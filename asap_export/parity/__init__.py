@@ -1,4 +1,4 @@
-"""Comparing what runs a bundle with the PyTorch reference: operator by operator, graph by graph, answer by answer."""
+"""What runs a bundle against the PyTorch reference: operator by operator, graph by graph, answer by answer."""
 
 from asap_export.parity.verify import Report, verify
 

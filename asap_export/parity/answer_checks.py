@@ -35,7 +35,9 @@ def check_answers(
     for row, tokens in enumerate(found):
         wanted = _until_end(expected.tokens[row].tolist(), ends)
         total += len(wanted)
-        same = next((i for i, pair in enumerate(zip(tokens, wanted, strict=False)) if pair[0] != pair[1]), None)
+        same = next(
+            (i for i, pair in enumerate(zip(tokens, wanted, strict=False)) if pair[0] != pair[1]), None
+        )
         if same is None and len(tokens) == len(wanted):
             equal += len(wanted)
             continue

@@ -54,7 +54,11 @@ def built_in_cases(images: Sequence[Path] = (), limits: Limits | None = None) ->
     if limits is None or limits.max_images > 1:
         cases.append(Case("two images", ((Question((pictures[0], second), "What differs?"),),)))
     if limits is None or limits.max_batch > 2:
-        several = Question((pictures[0],), what), Question((), where), Question((second,), "And here, what is it?")
+        several = (
+            Question((pictures[0],), what),
+            Question((), where),
+            Question((second,), "And here, what is it?"),
+        )
         cases.append(Case("a batch", (several,)))
     return cases
 

@@ -1,4 +1,4 @@
-"""The decoder with its cut taken out: what survives is an input, so that the layers after it can be compared alone."""
+"""The decoder with its cut taken out: what survives is an input, so that later layers are compared alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,9 @@ class ForcedDecoder:
         self._forced = [str(value.name) for value in _force(model.graph, pruning_nodes[-1])]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(decoder.parent))
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(decoder.parent)
+        )
         content = ir.to_proto(model).SerializeToString()
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._inputs = {value.name for value in self._session.get_inputs()}

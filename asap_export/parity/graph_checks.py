@@ -19,7 +19,10 @@ __all__ = ["GraphChecks"]
 
 
 class GraphChecks:
-    """Compares sessions with the recorded reference; ``decoder`` is the file behind its session. ``limit``: see ``verdict.tolerance``."""
+    """Compares sessions with the recorded reference.
+
+    ``decoder`` is the file behind its session; ``limit``: see ``verdict.tolerance``.
+    """
 
     def __init__(
         self, pruning: PruningConfig, decoder: Path, sessions: Sessions, recording: Recording, limit: float
@@ -71,7 +74,7 @@ class GraphChecks:
     ) -> list[Check]:
         assert step.cut is not None
         survivors = step.cut.survivors
-        found = self._forced_decoder.run(feeds, to_array(survivors.hidden), to_array(survivors.index))
+        found = self._forced_decoder.run(feeds, to_array(survivors.hidden), to_array(survivors.kept_index))
         return self._compare_outputs(f"{case}, kept set forced", found, expected)
 
     @cached_property

@@ -83,7 +83,9 @@ class OperatorNodes:
         node.input.extend(inputs)
         node.output.extend(outputs)
         values = [
-            helper.make_tensor_value_info(key, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+            helper.make_tensor_value_info(
+                key, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim
+            )
             for key, value in inputs.items()
         ]
         results = [onnx.ValueInfoProto(name=output) for output in outputs]
@@ -117,7 +119,9 @@ def _reference(name: str, cut: Cut, pruning: PruningConfig) -> tuple[dict[str, A
     else:
         inputs = {"hidden": cut.hidden, "index": index, "visual_mask": cut.visual_mask}
         inputs |= {"salience": seen.salience, "mass": seen.mass}
-        merged = operators.merge(cut.hidden, index, cut.visual_mask, seen.salience, seen.mass, pruning.threshold)
+        merged = operators.merge(
+            cut.hidden, index, cut.visual_mask, seen.salience, seen.mass, pruning.threshold
+        )
         outputs = dict(zip(("merged", "kept_index", "absorbed"), merged, strict=True))
     with torch.no_grad():
         return _arrays(inputs), _arrays(outputs)

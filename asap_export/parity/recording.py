@@ -75,7 +75,9 @@ class Recording:
         """Visual tokens [N, D] of a prompt; N is 0 without images."""
         if prompt.pixel_values is None or prompt.gather_index is None:
             return torch.zeros(0, self.reference.config.text_config.hidden_size, dtype=self.reference.dtype)
-        return self.reference.vision(prompt.pixel_values.to(self.reference.dtype), prompt.gather_index)
+        pixels = prompt.pixel_values.to(self.reference.dtype)
+        features: Tensor = self.reference.vision(pixels, prompt.gather_index)
+        return features
 
     @torch.no_grad()
     def prefill(self, prompt: Prompt, features: Tensor, keep: int, before: Context) -> Step:

@@ -32,7 +32,9 @@ class Margins:
         return min(self.cut, self.merge, self.order, self.salvage)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} margin {value:.1e}" for name, value in vars(self).items() if value < torch.inf)
+        return ", ".join(
+            f"{name} margin {value:.1e}" for name, value in vars(self).items() if value < torch.inf
+        )
 
 
 def decision_margins(cut: Cut, pruning: PruningConfig) -> Margins:
@@ -59,7 +61,9 @@ def _row_margins(cut: Cut, pruning: PruningConfig, row: int) -> Margins:
     apart = (salience[:, None] - salience[None, :]).abs()[cosine > pruning.threshold]
     order = float(apart.min()) if apart.numel() else torch.inf
     absorbed = consolidate(hidden, torch.ones_like(salience).bool(), salience, pruning.threshold).absorbed
-    return Margins(at_cut, merge, order, _salvage_margin(cut.seen.mass[row], visual, kept, int(absorbed.sum())))
+    return Margins(
+        at_cut, merge, order, _salvage_margin(cut.seen.mass[row], visual, kept, int(absorbed.sum()))
+    )
 
 
 def _salvage_margin(mass: Tensor, visual: Tensor, kept: Tensor, places: int) -> float:

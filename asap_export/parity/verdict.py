@@ -50,7 +50,12 @@ class Check:
 
 
 def compare(
-    group: str, case: str, name: str, found: npt.NDArray[np.generic], expected: npt.NDArray[np.generic], limit: float
+    group: str,
+    case: str,
+    name: str,
+    found: npt.NDArray[np.generic],
+    expected: npt.NDArray[np.generic],
+    limit: float,
 ) -> Check:
     """PASS where shapes agree, everything is finite and the largest error stays within ``limit``."""
     if found.shape != expected.shape:
@@ -68,7 +73,14 @@ def compare(
     cosine = _cosine(ours[finite], theirs[finite])
     passed = bool(np.isfinite(largest) and largest <= limit)
     return Check(
-        group, case, name, "PASS" if passed else "FAIL", largest, float(difference.mean() / scale), cosine, limit
+        group,
+        case,
+        name,
+        "PASS" if passed else "FAIL",
+        largest,
+        float(difference.mean() / scale),
+        cosine,
+        limit,
     )
 
 

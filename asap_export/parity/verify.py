@@ -108,7 +108,9 @@ def _checkpoint(bundle: Bundle, model: str | None, progress: ProgressCallback) -
     except UserError as error:
         if model is not None:
             raise
-        raise UserError(f"{error}; the bundle was made from {source.id}: give its place with --model") from error
+        raise UserError(
+            f"{error}; the bundle was made from {source.id}: give its place with --model"
+        ) from error
     here = {name: checkpoint.folder / name for name in source.files}
     missing = [name for name, file in here.items() if not file.is_file()]
     digests = {} if missing else sha256_of_each(here, "Hash checkpoint", progress)
@@ -156,7 +158,9 @@ class _Run:
     ) -> None:
         self.bundle, self.tested, self.reference, self.limit = bundle, tested, reference, limit
         self.recording = Recording(reference)
-        self.graphs = GraphChecks(bundle.manifest.pruning, decoder, tested.graphs.sessions, self.recording, limit)
+        self.graphs = GraphChecks(
+            bundle.manifest.pruning, decoder, tested.graphs.sessions, self.recording, limit
+        )
         self.operators = OperatorNodes(decoder, bundle.manifest.pruning)
         self.processor = load_processor(checkpoint.folder)
         self.geometry = TileGeometry.of(checkpoint.spec)

@@ -35,11 +35,15 @@ class PruningConfig:
 
     def __post_init__(self) -> None:
         if self.prune_after < 1:
-            raise UserError(f"expected prune-after of at least 1 layer, found {self.prune_after}; 2 is the paper's")
+            raise UserError(
+                f"expected prune-after of at least 1 layer, found {self.prune_after}; 2 is the paper's"
+            )
         if not 0 < self.lambda_max <= 1:
             raise UserError(f"expected lambda-max in (0, 1], found {self.lambda_max:g}; 0.5 is the default")
         if not -1 <= self.threshold <= 1:
-            raise UserError(f"expected a cosine threshold in [-1, 1], found {self.threshold:g}; 0.9 is the default")
+            raise UserError(
+                f"expected a cosine threshold in [-1, 1], found {self.threshold:g}; 0.9 is the default"
+            )
 
     @property
     def prunes(self) -> bool:

@@ -29,7 +29,7 @@ class Survivors(NamedTuple):
     """Hidden states [B, K, D] and positions [B, K] int64 (ascending, in the new tokens) after the cut."""
 
     hidden: Tensor
-    index: Tensor
+    kept_index: Tensor
 
 
 def observe_attention(

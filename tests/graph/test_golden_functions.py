@@ -27,7 +27,11 @@ def test_functions_reproduce_the_golden_case(path, runtime):
         rows = {"bias": seen["bias"], "row_weight": weight}
         score = run("AsapScore", vectors | rows, scale=case.scale)["score"]
     topk = run("AsapTopK", masks | {"score": score, "kept_length": np.array(case.kept_length)})["index"]
-    index, hidden, absorbed = topk, np.take_along_axis(given["hidden"], topk[..., None], 1), np.zeros(topk.shape, bool)
+    index, hidden, absorbed = (
+        topk,
+        np.take_along_axis(given["hidden"], topk[..., None], 1),
+        np.zeros(topk.shape, bool),
+    )
     if config.merge:
         inputs = {"hidden": given["hidden"], "index": topk, "visual_mask": given["visual_mask"]}
         inputs |= {"salience": seen["salience"], "mass": seen["mass"]}

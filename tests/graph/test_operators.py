@@ -52,12 +52,16 @@ def to_torch(*arrays):
 @SETTINGS
 @given(batches(), st.sampled_from([1.0, 0.5, 0.01]))
 def test_mask_and_score(batch, lambda_max):
-    query, key, visual, attention = (batch[name] for name in ("query", "key", "visual_mask", "attention_mask"))
+    query, key, visual, attention = (
+        batch[name] for name in ("query", "key", "visual_mask", "attention_mask")
+    )
     inputs = {"query": query, "key": key, "visual_mask": visual, "attention_mask": attention}
     found = run_operator("onnxruntime", "AsapMask", inputs, lambda_max=lambda_max, scale=0.3)
     expected = operators.mask(*to_torch(query, key, visual, attention), lambda_max, 0.3)
     for name, value in zip(("bias", "mass", "salience"), expected, strict=True):
-        valid = np.broadcast_to(visual, found[name].shape) if name != "bias" else np.ones_like(found[name], bool)
+        valid = (
+            np.broadcast_to(visual, found[name].shape) if name != "bias" else np.ones_like(found[name], bool)
+        )
         np.testing.assert_allclose(found[name][valid], value.numpy()[valid], rtol=1e-4, atol=1e-5)
 
     weight = np.random.default_rng(0).random(visual.shape, dtype=np.float32)

@@ -57,7 +57,11 @@ CASES = {
     ),
     "no image": (["USER: How are you? ASSISTANT:"], []),
     "a batch": (
-        ["USER: <image>\nWhat? ASSISTANT:", "USER: Hello ASSISTANT:", "USER: <image> <image>\nWhy? ASSISTANT:"],
+        [
+            "USER: <image>\nWhat? ASSISTANT:",
+            "USER: Hello ASSISTANT:",
+            "USER: <image> <image>\nWhy? ASSISTANT:",
+        ],
         ["mat.png", "sign.png", "tower.png"],
     ),
 }

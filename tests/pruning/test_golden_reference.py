@@ -36,7 +36,7 @@ def test_reference_reproduces_the_golden_case(path):
             "score": seen.score[0].numpy(),
             "topk": kept[is_visual[kept]],
             "absorbed": np.sort(topk[absorbed].numpy()),
-            "index": survivors.index[0].numpy(),
+            "index": survivors.kept_index[0].numpy(),
             "hidden": survivors.hidden[0].numpy(),
         }
     )
