@@ -5,7 +5,8 @@ published numbers can be compared with. *Whole-sequence accounting* counts what 
 does for a prompt of one row: text tokens too, projections as narrow as grouped-query attention makes them,
 and the head for the one position that is read. Both count attention as full squares (causal kernels may do
 half of it), and neither counts norms, rotary embedding, the vision tower with its projector, or the scoring
-and merging itself (of the order of keep² · hidden, once).
+and merging itself: one more set of logits for the scoring layer (visual tokens² · width) and one product
+among the kept tokens (keep² · width), once.
 """
 
 from dataclasses import dataclass

@@ -82,6 +82,8 @@ def _prefill(
 ) -> _Prefill:
     input_ids, new_mask = left_padded([prompt.input_ids for prompt in prompts])  # [B, T]
     visual_mask = input_ids == graphs.manifest.model.image_token_id  # [B, T]
+    if visual_mask[:, -1].any():  # it could be pruned, and the logits are those of the last position
+        raise UserError("expected text after the last image of a prompt, found none; ask something about it")
     keep = _keep(graphs, requests, visual_mask.sum(axis=1).tolist())
     length = kept_length(keep, visual_mask, new_mask)
     _check_room(graphs, requests, new_mask, length, cache)

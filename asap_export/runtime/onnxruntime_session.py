@@ -16,6 +16,8 @@ __all__ = ["EXECUTION_PROVIDERS", "OnnxRuntimeSession"]
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+# Scores are float32, and TF32's ten bits of mantissa would not be.
+_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 _ERROR = 3  # of ONNX Runtime's severities
 _ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16, which numpy has no name for
 
@@ -39,7 +41,7 @@ class OnnxRuntimeSession:
             options.intra_op_num_threads = threads
         wanted = EXECUTION_PROVIDERS[provider]
         try:
-            self._session = ort.InferenceSession(graph, options, providers=[wanted])
+            self._session = ort.InferenceSession(graph, options, providers=[(wanted, _OPTIONS[provider])])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = " ".join(str(error).split())
             raise UserError(
