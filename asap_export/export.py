@@ -1,6 +1,7 @@
 """The pipeline: a checkpoint becomes a bundle of graphs and, where asked for, engines."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,14 +45,24 @@ _PROCESSOR_FILES = (
 )
 
 
+# onnx's checker refuses external data with several hard links, so small checkpoints are copied, and links are
+# for those whose second copy would hurt.
+_LARGE_WEIGHTS = 2_000_000_000  # bytes
+
+
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export; None stands for the checkpoint's own value or the default."""
+    """What to export; None stands for the checkpoint's own value or the default.
+
+    ``weights``: whether weights that keep their dtype are hard-linked into the bundle or copied; "auto" links
+    where they are larger than 2 GB.
+    """
 
     model: str | None = None  # a folder or a hub id; None is the built-in demo
     output: Path | None = None
     engine: Literal["ort", "trt"] = "ort"
     dtype: str | None = None
+    weights: Literal["auto", "link", "copy"] = "auto"
     pruning: PruningConfig = field(default_factory=PruningConfig)
     budget: Budget | None = None
     max_batch: int | None = None
@@ -86,13 +97,14 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
         digests = _digests(checkpoint, progress)
         placed: dict[str, str] = {}
 
-        def place(source: Path, relative: str) -> None:
+        def place(source: Path, relative: str, link: bool = False) -> None:
             if relative not in placed:
-                placed[relative] = writer.place_file(source, relative, digests.get(source.name))
+                placed[relative] = writer.place_file(source, relative, digests.get(source.name), link)
 
         for file in _small_files(checkpoint.folder):
             place(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
-        write_graphs(checkpoint, request.pruning, dtype, writer.path, place, progress)
+        place_weights = partial(place, link=_links_weights(request, checkpoint))
+        write_graphs(checkpoint, request.pruning, dtype, writer.path, place_weights, progress)
         manifest = Manifest(
             created=utc_now(),
             tools=tool_versions(),
@@ -150,6 +162,11 @@ def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> B
         )
     budget.keep_for(largest, spec.layers, pruning.prune_after)
     return budget
+
+
+def _links_weights(request: ExportRequest, checkpoint: Checkpoint) -> bool:
+    size = sum(file.stat().st_size for file in {place.file for place in checkpoint.tensors.values()})
+    return request.weights == "link" or (request.weights == "auto" and size > _LARGE_WEIGHTS)
 
 
 def _digests(checkpoint: Checkpoint, progress: ProgressCallback) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,9 +65,9 @@ class BundleWriter:
             raise refusal from error
 
     def place_file(
-        self, source: Path, relative: str, sha256: str | None = None
+        self, source: Path, relative: str, sha256: str | None = None, link: bool = True
     ) -> Literal["linked", "copied"]:
-        """Hard-link ``source`` into the bundle, or copy it where the file system cannot link.
+        """Hard-link ``source`` into the bundle; copy it where the file system cannot, or ``link`` is off.
 
         ``sha256``, where it is already known, spares reading the file again in ``complete``. Raises UserError
         where a copy does not fit on the disk.
@@ -76,15 +77,15 @@ class BundleWriter:
         target.parent.mkdir(parents=True, exist_ok=True)
         if sha256:
             self._known[relative] = sha256
-        try:
-            os.link(source, target)
-            return "linked"
-        except FileExistsError:
-            raise  # copying over a hard link would change the checkpoint itself
-        except OSError:
-            self.require_space(source.stat().st_size)
-            shutil.copyfile(source, target)
-            return "copied"
+        if target.exists():
+            raise FileExistsError(target)  # copying over a hard link would change the checkpoint itself
+        if link:
+            with suppress(OSError):
+                os.link(source, target)
+                return "linked"
+        self.require_space(source.stat().st_size)
+        shutil.copyfile(source, target)
+        return "copied"
 
     def require_space(self, size: int) -> None:
         """Raise UserError unless ``size`` bytes are free where the bundle is written."""

@@ -89,6 +89,10 @@ def export_command(
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", help="Tokens of one answer.", rich_help_panel=_LIMITS)
     ] = None,
+    weights: Annotated[
+        Literal["auto", "link", "copy"],
+        typer.Option("--weights", help="Hard-link or copy unconverted weights; auto links above 2 GB."),
+    ] = "auto",
     flavor: Annotated[
         Literal["auto", "tensorrt", "tensorrt_rtx"],
         typer.Option(
@@ -133,6 +137,7 @@ def export_command(
         output=output,
         engine=engine,
         dtype=dtype,
+        weights=weights,
         pruning=pruning,
         budget=tokens,
         max_batch=max_batch,
