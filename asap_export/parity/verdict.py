@@ -14,7 +14,7 @@ Verdict = Literal["PASS", "AMBIGUOUS", "FAIL"]
 # Largest error allowed in a tensor, as a part of the tensor's own largest magnitude, for a model of 8 layers.
 # An element's error grows with the type's rounding (2^-24, 2^-11, 2^-8 of a value) and, because roundings are
 # as often up as down, with the square root of the number of operations, so of the layers. The constants are
-# about five times the largest error that two correct runtimes show on the demo checkpoint (fp32 1e-6, fp16
+# four to eight times the largest error that two correct runtimes show on the demo checkpoint (fp32 1e-6, fp16
 # 2e-3); a fault (another λ_max, a swapped head, a position off by one) is ten times larger still.
 _AT_8_LAYERS = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 8e-2}
 
