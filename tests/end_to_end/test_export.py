@@ -15,7 +15,7 @@ def test_the_demo_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> 
     bundle = tmp_path / "demo.bundle"
     assert f"asap-export verify {bundle}" in done.stdout
     assert "40 of at most 336 visual tokens of an image, 114.0 on average over 8 layers" in done.stdout
-    assert "linked" in done.stdout and "profiles context and generation" in done.stdout
+    assert " copied (" in done.stdout and "profiles context and generation" in done.stdout
     assert "Export decoder: " in done.stderr and "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["demo.bundle"]
 
@@ -51,7 +51,7 @@ def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
 def test_a_dense_export_has_nothing_of_pruning_and_replaces_a_bundle_when_told(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert "expected no" in refused("--dense", "-o", "out", folder=tmp_path)
-    said = run("--dense", "-o", "out", "--overwrite", folder=tmp_path).stdout
-    assert "dense: all of at most 336 visual tokens" in said
+    said = run("--dense", "-o", "out", "--overwrite", "--weights", "link", folder=tmp_path).stdout
+    assert "dense: all of at most 336 visual tokens" in said and "1 linked (" in said
     inputs = inspected(tmp_path / "out")["graphs"]["decoder"]["inputs"]
     assert not {"visual_mask", "kept_length"} & {tensor["name"] for tensor in inputs}

@@ -57,3 +57,12 @@ def test_a_model_that_is_another_is_refused(copy: Path, tmp_path: Path) -> None:
     done = run("verify", copy, "--model", other, status=2)
     assert "give the right one with --model" in done.stderr.splitlines()[-1]
     assert "expected a bundle folder" in refused("verify", tmp_path / "nowhere")
+
+
+def test_a_bf16_bundle_cannot_run_on_a_cpu_and_is_checked_through_a_float32_copy(tmp_path: Path) -> None:
+    run("--dtype", "bf16", "-o", "out", folder=tmp_path)
+    said = refused("run", "out", "--prompt", "What?", "--provider", "cpu", folder=tmp_path)
+    assert "found bf16, which needs CUDA or TensorRT" in said
+    said = run("verify", "out", "--provider", "cpu", folder=tmp_path).stdout
+    assert "what was checked is a float32 copy" in " ".join(said.split())
+    assert said.splitlines()[-1].startswith(("PASS", "AMBIGUOUS"))
