@@ -9,6 +9,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import optimizer, rewriter
 
+from asap_export.graph.reshape import state_known_sizes
+
 __all__ = ["simplify"]
 
 _LARGEST_CONSTANT = 1024  # elements: shapes, axes, rotary frequencies
@@ -24,6 +26,7 @@ def simplify(model: ir.Model) -> None:
             output_size_limit=_LARGEST_CONSTANT,
         )
         rewriter.rewrite(model)
+    state_known_sizes(model)
     ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

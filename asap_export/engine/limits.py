@@ -1,0 +1,88 @@
+"""How large a request may be: what suits a checkpoint, and what cannot be met, said before the work starts."""
+
+import math
+
+from asap_export.bundle import Limits
+from asap_export.errors import UserError
+from asap_export.pruning.config import Budget, PruningConfig
+from asap_export.spec import ModelSpec
+
+__all__ = ["LARGEST_TOPK", "check_limits", "default_limits", "largest_kept", "sequence_limit"]
+
+LARGEST_TOPK = 3840  # TensorRT's TopK ends here; the graph's K is the number of tokens kept, text included
+
+_FLAGS = {
+    "max_batch": "--max-batch",
+    "max_images": "--max-images",
+    "max_text": "--max-text",
+    "max_new_tokens": "--max-new-tokens",
+}
+
+
+def default_limits(
+    spec: ModelSpec,
+    *,
+    max_batch: int | None = None,
+    max_images: int | None = None,
+    max_text: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Limits:
+    """One prompt with one image of any size; text and answer share what is left, at most 512 tokens each.
+
+    Limits that are given stand as they are, and the others make room for them.
+    """
+    images = 1 if max_images is None else max_images
+    free = spec.max_position_embeddings - images * spec.max_visual_tokens
+    if max_new_tokens is None:
+        max_new_tokens = _share(free // 2 if max_text is None else free - max_text)
+    if max_text is None:
+        max_text = _share(free - max_new_tokens)
+    return Limits(1 if max_batch is None else max_batch, images, max_text, max_new_tokens)
+
+
+def _share(tokens: int) -> int:
+    return max(1, min(512, tokens))
+
+
+def sequence_limit(limits: Limits, spec: ModelSpec) -> int:
+    """Tokens of the longest prompt, or later turn, of one row."""
+    return limits.max_images * spec.max_visual_tokens + limits.max_text
+
+
+def largest_kept(limits: Limits, spec: ModelSpec, pruning: PruningConfig, budget: Budget) -> int:
+    """Tokens that survive the cut under the bundle's own budget, at most, the text included.
+
+    Raises UserError where the budget cannot be met with the most visual tokens.
+    """
+    visual = limits.max_images * spec.max_visual_tokens
+    if not pruning.prunes:
+        return visual + limits.max_text
+    # Of a layer average most is kept where a prompt has about that many visual tokens: none are cut.
+    average = budget.layer_average or visual
+    counts = {visual, min(visual, math.floor(average)), min(visual, math.ceil(average))}
+    return max(budget.keep_for(count, spec.layers, pruning.prune_after) for count in counts) + limits.max_text
+
+
+def check_limits(
+    limits: Limits, spec: ModelSpec, pruning: PruningConfig, budget: Budget, *, with_engines: bool
+) -> None:
+    """Raise UserError where a limit is below 1, the longest request does not fit the model's positions, or,
+    ``with_engines``, more tokens are kept than TensorRT's TopK can choose."""
+    for name, flag in _FLAGS.items():
+        if getattr(limits, name) < 1:
+            raise UserError(f"expected {flag} of at least 1, found {getattr(limits, name)}")
+    visual = limits.max_images * spec.max_visual_tokens
+    wanted = visual + limits.max_text + limits.max_new_tokens
+    if wanted > spec.max_position_embeddings:
+        raise UserError(
+            f"expected limits within the model's {spec.max_position_embeddings} positions, found {wanted}: "
+            f"{limits.max_images} x {spec.max_visual_tokens} visual tokens, {limits.max_text} of text and "
+            f"{limits.max_new_tokens} new ones; lower --max-images, --max-text or --max-new-tokens"
+        )
+    kept = largest_kept(limits, spec, pruning, budget)
+    if with_engines and pruning.prunes and kept > LARGEST_TOPK:
+        raise UserError(
+            f"expected at most {LARGEST_TOPK} tokens to be kept with --engine trt (TensorRT's TopK ends there), "
+            f"found {kept - limits.max_text} visual ones and --max-text {limits.max_text}; "
+            f"lower --keep (or its ratio or budget), or --max-text"
+        )

@@ -1,0 +1,119 @@
+"""Optimization profiles: for every input of every graph the smallest, expected and largest shape.
+
+All graphs draw on one table of named dimensions, so that what one graph gives, the next one takes. Integers
+only, no TensorRT.
+"""
+
+from typing import NamedTuple
+
+from asap_export.bundle import GraphInfo, Limits, Profile, ShapeRange
+from asap_export.engine.limits import LARGEST_TOPK, largest_kept, sequence_limit
+from asap_export.model.anyres import TileGeometry, tile_count
+from asap_export.pruning.config import Budget, PruningConfig
+from asap_export.spec import ModelSpec
+
+__all__ = ["Range", "dimension_ranges", "graph_profiles"]
+
+_TURNS = 4  # of a conversation under the bundle's own budget that a cache has room for
+_USUAL_TEXT = 64  # tokens of a question, its chat template included
+
+
+class Range(NamedTuple):
+    """Smallest, expected and largest value of one dimension."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __add__(self, other: "Range") -> "Range":  # type: ignore[override]  # sums, not concatenation
+        return Range(self.min + other.min, self.opt + other.opt, self.max + other.max)
+
+
+def graph_profiles(
+    graph: GraphInfo, spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits
+) -> tuple[Profile, ...]:
+    """The profiles of one graph: "context" and "generation" for a graph with a cache, "request" for others.
+
+    ``limits`` must have passed ``check_limits``.
+    """
+    tables = dimension_ranges(spec, pruning, budget, limits)
+    has_cache = any("past_sequence" in tensor.dims for tensor in graph.inputs)
+    names = ("context", "generation") if has_cache else ("request",)
+    return tuple(_profile(name, graph, tables["context" if name == "request" else name]) for name in names)
+
+
+def dimension_ranges(
+    spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits
+) -> dict[str, dict[str, Range]]:
+    """The range of every named dimension, and of the value of ``kept_length``, per profile.
+
+    "context" takes a prompt or a later turn: 1 to all new tokens behind a cache that may be empty.
+    "generation" takes one new token behind a cache. It admits two rows even where ``max_batch`` is 1: were a
+    step fixed to a single row, TensorRT would lay out the weights anew for it, and hold most of them twice.
+
+    The positions of the model bound a cache, but a checkpoint of 32,768 positions would reserve gigabytes of
+    masks for conversations that nobody has. So a cache holds, within the positions, one turn of which nothing
+    is pruned (a request may raise the budget), or four turns at the bundle's own budget, whichever is more,
+    with their answers. Layers that keep pruned tokens (``trim_early_kv`` off) hold four turns unpruned. In a
+    batch, padding takes places in the cache too.
+    """
+    sequence_max = sequence_limit(limits, spec)
+    most_past = spec.max_position_embeddings - 1
+    kept_turn = largest_kept(limits, spec, pruning, budget) + limits.max_new_tokens
+    whole_turn = sequence_max + limits.max_new_tokens
+    past_max = min(most_past, max(whole_turn, _TURNS * kept_turn))
+    early_max = min(most_past, _TURNS * whole_turn)
+
+    visual_opt, text_opt = spec.max_visual_tokens, min(_USUAL_TEXT, limits.max_text)
+    keep_opt = budget.keep_for(visual_opt, spec.layers, pruning.prune_after) if pruning.prunes else visual_opt
+    sequence = Range(1, visual_opt + text_opt, sequence_max)
+    kept = Range(1, min(keep_opt + text_opt, LARGEST_TOPK), min(sequence_max, LARGEST_TOPK))
+    answer = limits.max_new_tokens // 2
+
+    images = limits.max_batch * limits.max_images
+    tiles = _most_tiles(spec)
+    shared = {
+        "batch": Range(1, 1, limits.max_batch),
+        "tiles": Range(1, tiles, images * tiles),
+        "visual_tokens": Range(0, visual_opt, images * spec.max_visual_tokens),
+    }
+    step_batch = {"batch": Range(1, 1, max(2, limits.max_batch))}
+    one, some = Range(1, 1, 1), Range(1, min(keep_opt + text_opt + answer, past_max), past_max)
+    early_some = Range(1, min(visual_opt + text_opt + answer, early_max), early_max)
+    return {
+        "context": shared | _decoder(sequence, kept, Range(0, 0, past_max), Range(0, 0, early_max)),
+        "generation": shared | _decoder(one, one, some, early_some) | step_batch,
+    }
+
+
+def _decoder(sequence: Range, kept: Range, past: Range, early_past: Range) -> dict[str, Range]:
+    return {
+        "sequence": sequence,
+        "kept_length": kept,
+        "past_sequence": past,
+        "total_sequence": past + sequence,
+        "early_past_sequence": early_past,
+        "early_total_sequence": early_past + sequence,
+    }
+
+
+def _most_tiles(spec: ModelSpec) -> int:
+    geometry = TileGeometry.of(spec)
+    return max(tile_count(pinpoint, geometry) for pinpoint in geometry.grid_pinpoints)
+
+
+def _profile(name: str, graph: GraphInfo, ranges: dict[str, Range]) -> Profile:
+    """Shapes for tensors; for scalars, which are shape tensors, the range of their value."""
+    shapes, values = {}, {}
+    for tensor in graph.inputs:
+        if not tensor.dims:
+            values[tensor.name] = _shape_range([ranges[tensor.name]])
+            continue
+        dims = [Range(dim, dim, dim) if isinstance(dim, int) else ranges[dim] for dim in tensor.dims]
+        shapes[tensor.name] = _shape_range(dims)
+    return Profile(name, shapes, values)
+
+
+def _shape_range(dims: list[Range]) -> ShapeRange:
+    smallest, expected, largest = zip(*dims, strict=True)
+    return ShapeRange(smallest, expected, largest)
