@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from asap_export.bundle import Bundle
+from asap_export.bundle import Bundle, EngineInfo
 from asap_export.cli.tables import print_tables
 from asap_export.pruning.flops import DecoderShape, paper_flops
 from asap_export.report import bundle_facts
@@ -24,9 +24,8 @@ def print_summary(bundle: Bundle, placed: Mapping[str, str]) -> None:
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)
     path = shlex.quote(str(bundle.path))
-    print(
-        f"\nnext: asap-export verify {path}"
-    )  # outside of the table, where nothing wraps what is to be copied
+    # Outside of the table, which would wrap what is to be copied.
+    print(f"\nnext: asap-export verify {path}")
     print(f'      asap-export run {path} --image FILE --prompt "What is in the image?"')
 
 
@@ -41,13 +40,20 @@ def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> I
     yield "files", ", ".join(f"{len(of)} {way} ({decimal(sum(of))})" for way, of in sorted(by_way.items()))
     label = "engines"
     for engine in manifest.engines:
-        said = [engine.file, decimal(sizes[engine.file])]
-        said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
-        said.append("compute " + ", ".join(engine.compute_capabilities))
+        said = [f"{engine.graph} {decimal(sizes[engine.file])}"]
+        if len(engine.profiles) > 1:
+            said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
         if engine.decomposed_attention:
             said.append(f"{len(engine.decomposed_attention)} attention layers without a dedicated kernel")
         yield label, ", ".join(said)
         label = ""
+    for made in {_made(engine) for engine in manifest.engines}:
+        yield "", made
+
+
+def _made(engine: EngineInfo) -> str:
+    targets = ", ".join(engine.compute_capabilities)
+    return f"by {engine.flavour} {engine.tensorrt_version} for compute capability {targets}"
 
 
 def _budget(bundle: Bundle, budget: dict[str, Any]) -> str:

@@ -22,4 +22,5 @@ def print_tables(tables: RenderableType) -> None:
         console = Console(highlight=False, width=_WIDE)
     with console.capture() as rendering:  # printed by ourselves: a broken pipe would make rich exit with 1
         console.print(tables)
-    print(rendering.get(), end="")
+    for line in rendering.get().splitlines():
+        print(line.rstrip())  # cells are padded, which shows as soon as the text is pasted somewhere

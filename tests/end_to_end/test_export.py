@@ -16,6 +16,7 @@ def test_the_demo_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> 
     assert f"asap-export verify {bundle}" in done.stdout
     assert "40 of at most 336 visual tokens of an image, 114.0 on average over 8 layers" in done.stdout
     assert " copied (" in done.stdout and "profiles context and generation" in done.stdout
+    assert "for compute capability 8.9\n" in done.stdout
     assert "Export decoder: " in done.stderr and "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["demo.bundle"]
 
