@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from installed_command import DEMO, IMAGES, refused, run
+from installed_command import IMAGES, refused, run
+from short_checkpoint import write_short_checkpoint
 
 
 def inspected(bundle: Path) -> dict[str, Any]:
@@ -10,34 +11,37 @@ def inspected(bundle: Path) -> dict[str, Any]:
     return facts
 
 
-def test_the_demo_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
-    done = run("--engine", "trt", "--keep", "40", "--compute-capability", "8.9", folder=tmp_path)
-    bundle = tmp_path / "demo.bundle"
+def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
+    model = write_short_checkpoint(tmp_path / "short")
+    export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9")
+    done = run(*export, folder=tmp_path)
+    bundle = tmp_path / "short.bundle"
     assert f"asap-export verify {bundle}" in done.stdout
-    assert "40 of at most 336 visual tokens of an image, 114.0 on average over 8 layers" in done.stdout
+    assert "40 of at most 336 visual tokens of an image, 237.3 on average over 3 layers" in done.stdout
     assert " copied (" in done.stdout and "profiles context and generation" in done.stdout
     assert "for compute capability 8.9\n" in done.stdout
     assert "Export decoder: " in done.stderr and "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["demo.bundle"]
+    assert {path.name for path in tmp_path.iterdir()} == {"short", "short.bundle"}
 
     facts = inspected(bundle)
     assert [engine["graph"] for engine in facts["engines"]] == ["vision_encoder", "embed_tokens", "decoder"]
     assert {tuple(engine["compute_capabilities"]) for engine in facts["engines"]} == {("8.9",)}
     answer = run("run", bundle, "--image", IMAGES / "sign.png", "--prompt", "What?", "--max-new-tokens", "2")
     assert answer.stderr.startswith("40 of 336 visual tokens kept")
-    assert "expected no" in refused("--engine", "trt", folder=tmp_path)
+    assert "expected no" in refused(*export, folder=tmp_path)
 
 
 def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
-    pruning = "--score text --lambda-max 0.25 --threshold 0.8 --no-merge --prune-after 3 --no-trim-early-kv"
+    pruning = "--score text --lambda-max 0.25 --threshold 0.8 --no-merge --prune-after 1 --no-trim-early-kv"
     limits = "--max-batch 2 --max-images 3 --max-text 100 --max-new-tokens 32"
-    options = f"--model {DEMO} -o out --dtype fp32 --keep-ratio 0.25 {pruning} {limits}"
+    model = write_short_checkpoint(tmp_path / "short")
+    options = f"--model {model} -o out --dtype fp32 --keep-ratio 0.25 {pruning} {limits}"
     run(*options.split(), folder=tmp_path)
     facts = inspected(tmp_path / "out")
     assert facts["dtype"] == "fp32" and facts["budget"]["ratio"] == 0.25
     assert facts["pruning"] == {
         "method": "asap",
-        "prune_after": 3,
+        "prune_after": 1,
         "score": "text",
         "lambda_max": 0.25,
         "threshold": 0.8,
@@ -46,13 +50,4 @@ def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
         "seed": 0,
     }
     assert facts["limits"] == {"max_batch": 2, "max_images": 3, "max_text": 100, "max_new_tokens": 32}
-    assert "past_key_values.2.key" in str(facts["graphs"]) and facts["engines"] == []
-
-
-def test_a_dense_export_has_nothing_of_pruning_and_replaces_a_bundle_when_told(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    assert "expected no" in refused("--dense", "-o", "out", folder=tmp_path)
-    said = run("--dense", "-o", "out", "--overwrite", "--weights", "link", folder=tmp_path).stdout
-    assert "dense: all of at most 336 visual tokens" in said and "1 linked (" in said
-    inputs = inspected(tmp_path / "out")["graphs"]["decoder"]["inputs"]
-    assert not {"visual_mask", "kept_length"} & {tensor["name"] for tensor in inputs}
+    assert "early_past_sequence" in str(facts["graphs"]) and facts["engines"] == []

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from installed_command import COMMAND, ENVIRONMENT, listing, refused, run
+from short_checkpoint import write_short_checkpoint
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [COMMAND, "--output", "out", *arguments],
+        [COMMAND, "--model", "short", "--output", "out", *arguments],
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -28,29 +29,37 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> Path
     raise TimeoutError(pattern)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_short_checkpoint(tmp_path / "short")
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("arguments", "until"),
     [((), ".out.partial-*/vision_encoder.onnx"), (("--engine", "trt"), ".out.partial-*/decoder.onnx")],
     ids=["while tracing", "while building"],
 )
-def test_ctrl_c_leaves_nothing(tmp_path: Path, arguments: tuple[str, ...], until: str) -> None:
-    process = started(tmp_path, *arguments)
-    wait_for(tmp_path, until, process)
+def test_ctrl_c_leaves_nothing(folder: Path, arguments: tuple[str, ...], until: str) -> None:
+    before = listing(folder)
+    process = started(folder, *arguments)
+    wait_for(folder, until, process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert errors.splitlines()[-1] == "interrupted" and "Traceback" not in errors
-    assert listing(tmp_path) == []
+    assert listing(folder) == before
 
 
-def test_a_killed_export_leaves_no_bundle_and_the_next_run_works(tmp_path: Path) -> None:
-    process = started(tmp_path)
-    partial = wait_for(tmp_path, ".out.partial-*/vision_encoder.onnx", process).parent
+def test_a_killed_export_leaves_no_bundle_and_the_next_run_works(folder: Path) -> None:
+    process = started(folder)
+    partial = wait_for(folder, ".out.partial-*/vision_encoder.onnx", process).parent
     process.kill()
     process.communicate()
-    assert not (tmp_path / "out").exists()
+    assert not (folder / "out").exists()
     assert "found an interrupted export" in refused("inspect", partial)
-    run("--output", "out", folder=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    run("inspect", "out", folder=tmp_path)
+    said = run("--model", "short", "--output", "out", "--dense", "--weights", "link", folder=folder).stdout
+    assert "dense: all of at most 336 visual tokens" in said and "1 linked (" in said
+    assert {path.name for path in folder.iterdir()} == {"short", "out"}
+    run("inspect", "out", folder=folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 from installed_command import DEMO, refused, run
+from short_checkpoint import write_short_checkpoint
 
 from asap_export.bundle import FileInfo, sha256_of
 from asap_export.bundle.folder import read_manifest
@@ -60,7 +61,8 @@ def test_a_model_that_is_another_is_refused(copy: Path, tmp_path: Path) -> None:
 
 
 def test_a_bf16_bundle_cannot_run_on_a_cpu_and_is_checked_through_a_float32_copy(tmp_path: Path) -> None:
-    run("--dtype", "bf16", "-o", "out", folder=tmp_path)
+    model = write_short_checkpoint(tmp_path / "short")
+    run("--model", model, "--dtype", "bf16", "-o", "out", folder=tmp_path)
     said = refused("run", "out", "--prompt", "What?", "--provider", "cpu", folder=tmp_path)
     assert "found bf16, which needs CUDA or TensorRT" in said
     said = run("verify", "out", "--provider", "cpu", folder=tmp_path).stdout
