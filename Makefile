@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/asap-export --engine trt --output demo.bundle --overwrite
 	$(BIN)/asap-export verify demo.bundle
-	$(BIN)/asap-export run demo.bundle --image examples/images/mat.png --prompt "What is on the mat?"
+	$(BIN)/asap-export run demo.bundle --image examples/images/mat.png --prompt "What is on the mat?" --max-new-tokens 16
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2

@@ -50,10 +50,12 @@ def rewrite_manifest(folder, name):
     (folder / "manifest.json").write_text(replace(manifest, files={**manifest.files, name: info}).text())
 
 
-@pytest.mark.parametrize("name", ["demo_bundle", "dense_bundle", "untrimmed_bundle"])
-def test_a_sound_bundle_passes(name, request):
+@pytest.mark.parametrize(
+    "name, images", [("demo_bundle", ()), ("dense_bundle", IMAGES), ("untrimmed_bundle", IMAGES)]
+)
+def test_a_sound_bundle_passes(name, images, request):
     bundle = request.getfixturevalue(name)
-    report = verify(bundle, provider="cpu", max_new_tokens=8)
+    report = verify(bundle, provider="cpu", images=images, max_new_tokens=8)
 
     assert report.verdict == "PASS", failures(report)
     groups = {check.group for check in report.checks}
