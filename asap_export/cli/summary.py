@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
@@ -23,7 +24,7 @@ def print_summary(bundle: Bundle, placed: Mapping[str, str]) -> None:
     for name, said in _rows(bundle, facts, placed):
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)
-    path = shlex.quote(str(bundle.path))
+    path = shlex.quote(_place(bundle))
     # Outside of the table, which would wrap what is to be copied.
     print(f"\nnext: asap-export verify {path}")
     print(f'      asap-export run {path} --image FILE --prompt "What is in the image?"')
@@ -31,7 +32,7 @@ def print_summary(bundle: Bundle, placed: Mapping[str, str]) -> None:
 
 def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
-    yield "bundle", f"{bundle.path}, {manifest.dtype}, {decimal(facts['total_size'])}"
+    yield "bundle", f"{_place(bundle)}, {manifest.dtype}, {decimal(facts['total_size'])}"
     yield "budget", _budget(bundle, facts["budget"])
     sizes = {name: file.size for name, file in manifest.files.items()}
     by_way: dict[str, list[int]] = {}
@@ -49,6 +50,12 @@ def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> I
         label = ""
     for made in {_made(engine) for engine in manifest.engines}:
         yield "", made
+
+
+def _place(bundle: Bundle) -> str:
+    """The bundle's path as one would type it here."""
+    here = Path.cwd()
+    return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
 
 
 def _made(engine: EngineInfo) -> str:

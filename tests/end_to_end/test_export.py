@@ -16,7 +16,7 @@ def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path)
     export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9")
     done = run(*export, folder=tmp_path)
     bundle = tmp_path / "short.bundle"
-    assert f"asap-export verify {bundle}" in done.stdout
+    assert "asap-export verify short.bundle\n" in done.stdout
     assert "40 of at most 336 visual tokens of an image, 237.3 on average over 3 layers" in done.stdout
     assert " copied (" in done.stdout and "profiles context and generation" in done.stdout
     assert "for compute capability 8.9\n" in done.stdout
