@@ -129,6 +129,9 @@ def export_command(
         },
     )
     tokens = budget_of(keep, keep_ratio, budget)
+    if engine == "ort" and (compute_capability or flavor != "auto"):
+        option = "--compute-capability" if compute_capability else "--flavor"
+        raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
 
     from asap_export.export import ExportRequest, export  # torch and transformers: seconds to import
 
