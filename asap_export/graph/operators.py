@@ -15,7 +15,7 @@ import onnx.parser
 import torch
 from onnxscript.values import Op, Opset
 
-from asap_export.pruning import operators
+import asap_export.pruning.operators  # noqa: F401  # registers torch.ops.asap
 
 __all__ = ["DOMAIN", "OPERATORS", "OPSET_VERSION", "VERSION", "functions", "translations"]
 
@@ -127,6 +127,3 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         torch.ops.asap.topk.default: topk,
         torch.ops.asap.merge.default: merge,
     }
-
-
-assert operators  # imported for its effect: it registers torch.ops.asap

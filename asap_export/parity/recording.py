@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -106,8 +107,6 @@ def to_array(tensor: Tensor) -> Array:
     """A tensor's values for a session; bfloat16, which NumPy does not know, by way of its bits."""
     tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     array: Array = np.ascontiguousarray(tensor.numpy())
     return array

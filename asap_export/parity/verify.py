@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,11 @@ def verify(
         report = Report(
             str(path), bundle.manifest.dtype, dtype, tested.provider, limit, tuple(checks), tuple(notes)
         )
-    write_durably(bundle.parity_path, json.dumps(report.facts(), indent=1) + "\n")
+    try:
+        write_durably(bundle.parity_path, json.dumps(report.facts(), indent=1) + "\n")
+    except OSError as error:  # a bundle that cannot be written to can be verified all the same
+        unsaved = f"parity.json could not be written: {error.strerror}"
+        return replace(report, notes=(*report.notes, unsaved))
     return report
 
 
