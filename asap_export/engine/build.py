@@ -123,7 +123,7 @@ def _serialized(
     network = loaders.set_decomposable_attentions(loaders.network_from_onnx_path(str(path)))
 
     def config(builder: Any, network: Any) -> Any:
-        return tools.create_config(
+        created = tools.create_config(
             builder,
             network,
             capabilities,
@@ -131,6 +131,9 @@ def _serialized(
             profiling_verbosity=tools.trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
             progress_monitor=progress_monitor(tools.trt, watch),
         )
+        # Scores are float32, and TF32, which TensorRT takes by default, has ten bits of mantissa.
+        created.clear_flag(tools.trt.BuilderFlag.TF32)
+        return created
 
     return loaders.engine_bytes_from_network(network, config)
 

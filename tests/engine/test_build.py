@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from asap_export.bundle import Bundle, GraphInfo, Profile, ShapeRange, TensorInfo
 from asap_export.engine import build_engines
 from asap_export.engine.build import build_engine
+from asap_export.engine.flavor import load_tools
 from asap_export.errors import UserError
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
@@ -59,6 +60,23 @@ def test_a_graph_becomes_an_engine_and_says_so(small_graph, capfd):
     assert (fractions[0], fractions[-1]) == (0, 1)
     assert {report.stage for report in heard} == {"Build embed_tokens.tensorrt_rtx.engine"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_float32_is_float32_and_not_tf32(small_graph, monkeypatch):
+    loaders, trt = load_tools("tensorrt_rtx").loaders, load_tools("tensorrt_rtx").trt
+    build, seen = loaders.engine_bytes_from_network, []
+
+    def watched(network, config):
+        def noted(builder, network):
+            created = config(builder, network)
+            seen.append(created.get_flag(trt.BuilderFlag.TF32))
+            return created
+
+        return build(network, noted)
+
+    monkeypatch.setattr(loaders, "engine_bytes_from_network", watched)
+    build_engine(small_graph, "embed_tokens", SMALL, [ROWS], "tensorrt_rtx", AMPERE)
+    assert seen == [False]
 
 
 def test_what_tensorrt_refuses_is_told_in_its_words(small_graph, capfd):
