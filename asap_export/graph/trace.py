@@ -26,7 +26,7 @@ _LONGEST = 1 << 20  # of any dimension
 _SUMS = ("total_sequence", "early_total_sequence")  # of past and new tokens
 
 # Lengths to trace with: all different, none 0 or 1, so that no two dimensions pass for the same.
-_BATCH, _SEQUENCE, _PAST, _EARLY_PAST, _KEPT, _TILES, _VISUAL = 2, 37, 5, 7, 11, 3, 53
+_BATCH, _SEQUENCE, _PAST, _EARLY_PAST, _TILES, _VISUAL = 2, 37, 5, 7, 3, 53
 
 
 @dataclass(frozen=True)
