@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from asap_export.model.reference import Prompt
-from asap_export.parity.forced import ForcedDecoder
+from asap_export.parity.forced import ForcedDecoder, ProbedDecoder
 from asap_export.parity.recording import Array, Recording, Step, to_array
 from asap_export.parity.selection import Margins, decision_margins
 from asap_export.parity.verdict import Check, Verdict, compare, worst
@@ -49,7 +49,8 @@ class GraphChecks:
         """decoder.onnx on one step: logits, keys and values of every layer, and the kept set.
 
         Where the outputs differ and the reference's choice was closer than rounding, the kept set of the
-        reference is forced upon the graph: then everything must agree, and the step is AMBIGUOUS.
+        reference is forced upon the graph: then everything must agree, and so must the scores that the graph's
+        own choice came from. The step is AMBIGUOUS.
         """
         feeds, expected = step.feeds(self._recording.reference), step.expected()
         names = [name for name in expected if name != "kept_index" or self._pruning.prunes]
@@ -63,7 +64,8 @@ class GraphChecks:
             return [kept, *checks]
         if margins.smallest > self._limit:
             return [kept, *checks]
-        return [replace(kept, verdict="AMBIGUOUS"), *self._forced(case, step, feeds, expected)]
+        excused = replace(kept, verdict="AMBIGUOUS")
+        return [excused, *self._probed(case, step, feeds), *self._forced(case, step, feeds, expected)]
 
     def _compare_outputs(self, case: str, found: dict[str, Array], expected: dict[str, Array]) -> list[Check]:
         floats = (name for name in expected if name != "kept_index")
@@ -76,6 +78,24 @@ class GraphChecks:
         survivors = step.cut.survivors
         found = self._forced_decoder.run(feeds, to_array(survivors.hidden), to_array(survivors.kept_index))
         return self._compare_outputs(f"{case}, kept set forced", found, expected)
+
+    def _probed(self, case: str, step: Step, feeds: dict[str, Array]) -> list[Check]:
+        """The numbers that the graph's own choice hangs on: rounding may decide between them, not change them."""
+        cut = step.cut
+        assert cut is not None
+        visual, valid = to_array(cut.visual_mask), to_array(cut.new_mask)
+        seen = cut.seen
+        expected = {"score": seen.score, "hidden": cut.hidden, "salience": seen.salience, "mass": seen.mass}
+        checks = []
+        for name, found in self._probed_decoder.run(feeds).items():
+            where = valid if name == "hidden" else visual
+            numbers = found[where], to_array(expected[name])[where]
+            checks.append(compare("graphs", f"{case}, cut laid open", f"cut.{name}", *numbers, self._limit))
+        return checks
+
+    @cached_property
+    def _probed_decoder(self) -> ProbedDecoder:
+        return ProbedDecoder(self._decoder_file)
 
     @cached_property
     def _forced_decoder(self) -> ForcedDecoder:

@@ -62,7 +62,7 @@ class OperatorNodes:
         for output, expected in outputs.items():
             exact = expected.dtype.kind in "ib"
             limit = 0.0 if exact else _LIMIT
-            if output in ("mass", "salience", "score"):  # defined on visual tokens only
+            if output in ("mass", "salience"):  # defined on visual tokens only
                 visual = to_array(cut.visual_mask)
                 expected, found[output] = expected[visual], found[output][visual]
             checks.append(compare("operators", case, f"{name}.{output}", found[output], expected, limit))
@@ -123,8 +123,7 @@ def _reference(name: str, cut: Cut, pruning: PruningConfig) -> tuple[dict[str, A
             cut.hidden, index, cut.visual_mask, seen.salience, seen.mass, pruning.threshold
         )
         outputs = dict(zip(("merged", "kept_index", "absorbed"), merged, strict=True))
-    with torch.no_grad():
-        return _arrays(inputs), _arrays(outputs)
+    return _arrays(inputs), _arrays(outputs)
 
 
 def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:

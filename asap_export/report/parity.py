@@ -62,6 +62,8 @@ def _kind(check: Facts) -> str:
     part = check["name"].split(".")
     if check["group"] == "graphs":
         graph = {"image_features": "vision_encoder", "inputs_embeds": "embed_tokens"}.get(part[0], "decoder")
+        if part[0] == "cut":
+            return f"decoder: {part[1]} before an ambiguous cut"
         return f"{graph}: {part[2] + 's of all layers' if part[0] == 'present' else check['name']}"
     return f"{check['name']}" if check["group"] == "operators" else "greedy answers"
 

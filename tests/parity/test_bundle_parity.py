@@ -86,7 +86,9 @@ def noisy_scores(model):
     nodes = [
         helper.make_node("Mul", [score, "thousands"], ["angle"]),
         helper.make_node("Sin", ["angle"], ["wave"]),
-        helper.make_node("ReduceMax", [score], ["largest"], keepdims=0),
+        helper.make_node("Cast", [topk.input[1]], ["is_visual"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", [score, "is_visual"], ["visual_score"]),
+        helper.make_node("ReduceMax", ["visual_score"], ["largest"], keepdims=0),
         helper.make_node("Mul", ["largest", "part"], ["height"]),
         helper.make_node("Mul", ["wave", "height"], ["noise"]),
         helper.make_node("Add", [score, "noise"], ["noisy"]),
@@ -111,6 +113,20 @@ def test_the_same_choice_fails_where_rounding_is_finer(damage, demo_bundle):
     report = verify(damage(demo_bundle, noisy_scores), provider="cpu", images=IMAGES, max_new_tokens=1)
     assert report.verdict == "FAIL"
     assert ("graphs", "kept_index") in failures(report)
+
+
+def test_wrong_scores_fail_even_where_choices_are_close(damage, fp16_bundle):
+    """In fp16 some margin is always below rounding: that excuses a choice, not the scores it came from."""
+
+    def reversed_scores(model):
+        (topk,) = (node for node in model.graph.node if node.op_type == "AsapTopK")
+        place = list(model.graph.node).index(topk)
+        model.graph.node.insert(place, helper.make_node("Neg", [topk.input[0]], ["reversed"]))
+        topk.input[0] = "reversed"
+
+    report = verify(damage(fp16_bundle, reversed_scores), provider="cpu", images=IMAGES, max_new_tokens=1)
+    assert report.verdict == "FAIL"
+    assert ("graphs", "cut.score") in failures(report)
 
 
 def test_a_fault_behind_an_ambiguous_choice_fails(damage, fp16_bundle):
