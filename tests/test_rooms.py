@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "asap_export"
 
-FOUNDATION = ("errors", "progress", "spec")
+FOUNDATION = ("errors", "memory", "progress", "spec")
 ROOMS = (
     "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "report", "export",
     "cli", "__main__",
