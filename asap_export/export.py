@@ -25,9 +25,10 @@ from asap_export.engine import build_engines, check_limits, default_limits, find
 from asap_export.errors import UserError
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.trace import GRAPHS
-from asap_export.graph.write import write_graphs
+from asap_export.graph.write import QuantizeAs, Written, write_graphs
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
+from asap_export.spec import Quantization
 
 __all__ = ["ExportRequest", "Exported", "export"]
 
@@ -63,6 +64,7 @@ class ExportRequest:
     engine: Literal["ort", "trt"] = "ort"
     dtype: str | None = None
     weights: Literal["auto", "link", "copy"] = "auto"
+    quantization: Quantization | None = None
     pruning: PruningConfig = field(default_factory=PruningConfig)
     budget: Budget | None = None
     max_batch: int | None = None
@@ -76,10 +78,12 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """The finished bundle, and how each file of the checkpoint came into it ("linked" or "copied")."""
+    """The finished bundle, how each file of the checkpoint came into it ("linked" or "copied"), and what became of
+    its weights."""
 
     bundle: Bundle
     placed: dict[str, str]
+    written: Written
 
 
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
@@ -103,14 +107,22 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
 
         for file in _small_files(checkpoint.folder):
             place(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
-        place_weights = partial(place, link=_links_weights(request, checkpoint))
-        write_graphs(checkpoint, request.pruning, dtype, writer.path, place_weights, progress)
+        written = write_graphs(
+            checkpoint,
+            request.pruning,
+            dtype,
+            writer.path,
+            partial(place, link=_links_weights(request, checkpoint)),
+            progress,
+            _quantize_as(request),
+        )
         manifest = Manifest(
             created=utc_now(),
             tools=tool_versions(),
             source=Source(checkpoint.source, checkpoint.revision, digests),
             model=checkpoint.spec,
             dtype=dtype,  # type: ignore[arg-type]  # checked by the graph writer's table
+            quantization=request.quantization,
             pruning=request.pruning,
             budget=budget,
             limits=limits,
@@ -121,7 +133,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             manifest = replace(
                 manifest, engines=build_engines(writer.path, manifest, flavor, capabilities, progress)
             )
-        return Exported(writer.complete(manifest, progress), placed)
+        return Exported(writer.complete(manifest, progress), placed, written)
 
 
 def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:
@@ -167,6 +179,13 @@ def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> B
 def _links_weights(request: ExportRequest, checkpoint: Checkpoint) -> bool:
     size = sum(file.stat().st_size for file in {place.file for place in checkpoint.tensors.values()})
     return request.weights == "link" or (request.weights == "auto" and size > _LARGE_WEIGHTS)
+
+
+def _quantize_as(request: ExportRequest) -> QuantizeAs | None:
+    """ONNX Runtime has an operator of its own for 4-bit weights; TensorRT reads ONNX's."""
+    if request.quantization is None:
+        return None
+    return QuantizeAs(request.quantization, "MatMulNBits" if request.engine == "ort" else "DequantizeLinear")
 
 
 def _digests(checkpoint: Checkpoint, progress: ProgressCallback) -> dict[str, str]:

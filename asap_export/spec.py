@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ModelSpec"]
+__all__ = ["BLOCK_SIZES", "ModelSpec", "Quantization"]
+
+BLOCK_SIZES = (32, 64, 128)  # of 4-bit weights
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,11 @@ class ModelSpec:
     grid_pinpoints: tuple[tuple[int, int], ...]
     max_visual_tokens: int  # of one image, newline tokens included
     dtype: str  # as stored: "fp32", "fp16" or "bf16"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Weights of linear layers as integers: symmetric, one scale for ``block_size`` inputs of each output."""
+
+    bits: int = 4
+    block_size: int = 64

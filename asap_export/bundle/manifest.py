@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 from asap_export.bundle.records import from_json, to_json
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import ModelSpec
+from asap_export.spec import ModelSpec, Quantization
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -133,12 +133,13 @@ class Manifest:
     tools: dict[str, str]  # package name: version
     source: Source
     model: ModelSpec
-    dtype: Dtype
+    dtype: Dtype  # of activations and of the weights that are not quantized
     pruning: PruningConfig
     budget: Budget
     limits: Limits
     opset: int
     graphs: dict[GraphName, GraphInfo]
+    quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[str, FileInfo] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

@@ -10,6 +10,7 @@ from asap_export.cli.progress import shown_progress
 from asap_export.cli.summary import print_summary
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig, Score
+from asap_export.spec import BLOCK_SIZES, Quantization
 
 __all__ = ["export_command"]
 
@@ -35,6 +36,14 @@ def export_command(
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
         typer.Option("--dtype", help="Of weights and arithmetic; as stored by default."),
+    ] = None,
+    quantize: Annotated[
+        Literal["int4"] | None,
+        typer.Option("--quantize", help="Weights of the decoder's linear layers in 4 bits."),
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option("--block-size", help="Weights that share a scale with --quantize: 32, 64 or 128; 64."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
     keep: Keep = None,
@@ -132,6 +141,7 @@ def export_command(
     if engine == "ort" and (compute_capability or flavor != "auto"):
         option = "--compute-capability" if compute_capability else "--flavor"
         raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
+    quantization = _quantization(quantize, block_size, weights)
 
     from asap_export.export import ExportRequest, export  # torch and transformers: seconds to import
 
@@ -141,6 +151,7 @@ def export_command(
         engine=engine,
         dtype=dtype,
         weights=weights,
+        quantization=quantization,
         pruning=pruning,
         budget=tokens,
         max_batch=max_batch,
@@ -153,7 +164,7 @@ def export_command(
     )
     with shown_progress() as progress:
         exported = export(request, progress)
-    print_summary(exported.bundle, exported.placed)
+    print_summary(exported.bundle, exported.placed, exported.written)
 
 
 def _refuse_stray_options(context: typer.Context) -> None:
@@ -165,6 +176,22 @@ def _refuse_stray_options(context: typer.Context) -> None:
                 f"expected options of an export without a subcommand, found {option} before "
                 f"{context.invoked_subcommand}; put the subcommand first"
             )
+
+
+def _quantization(quantize: str | None, block_size: int | None, weights: str) -> Quantization | None:
+    """The request's quantization; an option that would do nothing is refused."""
+    if quantize is None:
+        if block_size is not None:
+            raise UserError("expected --block-size with --quantize, found it alone; add --quantize int4")
+        return None
+    if weights != "auto":
+        raise UserError(
+            f"expected no --weights {weights} with --quantize, which writes every weight anew, found it; "
+            "leave one of them out"
+        )
+    if block_size is not None and block_size not in BLOCK_SIZES:
+        raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
+    return Quantization() if block_size is None else Quantization(block_size=block_size)
 
 
 def _pruning(dense: bool, options: dict[str, Any]) -> PruningConfig:

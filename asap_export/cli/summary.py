@@ -1,9 +1,10 @@
 """What an export says when it is done."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 from rich.table import Table
@@ -14,14 +15,18 @@ from asap_export.cli.tables import print_tables
 from asap_export.pruning.flops import DecoderShape, paper_flops
 from asap_export.report import bundle_facts
 
+if TYPE_CHECKING:  # it imports torch
+    from asap_export.graph.write import Written
+
 __all__ = ["print_summary"]
 
 
-def print_summary(bundle: Bundle, placed: Mapping[str, str]) -> None:
-    """Print what the bundle is and what to do next; ``placed`` says how each file came into it."""
+def print_summary(bundle: Bundle, placed: Mapping[str, str], written: "Written") -> None:
+    """Print what the bundle is and what to do next; ``placed`` says how each file came into it, ``written`` which
+    weights were quantized."""
     facts = bundle_facts(bundle)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, said in _rows(bundle, facts, placed):
+    for name, said in (*_rows(bundle, facts, placed), *_quantized(bundle, written)):
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)
     path = shlex.quote(_place(bundle))
@@ -50,6 +55,21 @@ def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> I
         label = ""
     for made in {_made(engine) for engine in manifest.engines}:
         yield "", made
+
+
+def _quantized(bundle: Bundle, written: "Written") -> Iterator[tuple[str, str]]:
+    """Which weights have 4 bits, and which do not and why."""
+    manifest = bundle.manifest
+    if manifest.quantization is None:
+        return
+    kinds = Counter(name.removesuffix(".weight").rpartition(".")[2] for name in written.quantized)
+    listed = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
+    yield "int4", f"{listed or 'no layer'}: blocks of {manifest.quantization.block_size}, symmetric"
+    yield f"{manifest.dtype} stay", "token embedding, norms, biases, vision tower, projector"
+    for reason, count in Counter(written.unquantized.values()).items():
+        names = [name for name, why in written.unquantized.items() if why == reason]
+        more = f" and {count - 1} like it" if count > 1 else ""
+        yield "", f"{names[0]}{more}: {reason}"
 
 
 def _place(bundle: Bundle) -> str:

@@ -1,6 +1,7 @@
 """The three graphs of a bundle, from a checkpoint: trace, name, place weights, simplify, describe, check."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -11,15 +12,34 @@ from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.graph.describe import attach_functions, describe
+from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
+from asap_export.graph.quantize import Linear, linear_layers, quantize_layers, reason_to_stay
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import canonical_operators, weightless_model
 from asap_export.graph.trace import GraphPlan, decoder_plan, embedding_plan, trace, vision_plan
 from asap_export.graph.weights import Linker, place_weights
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
+from asap_export.spec import Quantization
 
-__all__ = ["check_graph", "write_graphs"]
+__all__ = ["QuantizeAs", "Written", "check_graph", "write_graphs"]
+
+
+@dataclass(frozen=True)
+class QuantizeAs:
+    """How the decoder's linear layers are to be quantized, and the operators that are to read them."""
+
+    quantization: Quantization
+    form: Form
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the decoder's linear layers: parameter names, and why those that were not quantized stay."""
+
+    quantized: tuple[str, ...] = ()
+    unquantized: dict[str, str] = field(default_factory=dict)
 
 
 def write_graphs(
@@ -29,11 +49,12 @@ def write_graphs(
     folder: Path,
     link: Linker,
     progress: ProgressCallback = no_progress,
-) -> list[Path]:
+    quantize_as: QuantizeAs | None = None,
+) -> Written:
     """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``.
 
-    dtype: "fp32", "fp16" or "bf16"; ``link`` places a file of the checkpoint in the folder. Raises UserError
-    where a weight does not fit into the dtype.
+    dtype: "fp32", "fp16" or "bf16"; ``link`` places a file of the checkpoint in the folder, where weights are
+    not quantized. Raises UserError where a weight does not fit into the dtype.
     """
     torch_dtype = TORCH_DTYPES[dtype]
     llava = weightless_model(checkpoint.config, torch_dtype)
@@ -42,62 +63,105 @@ def write_graphs(
         lambda: embedding_plan(llava, checkpoint.spec, torch_dtype),
         lambda: decoder_plan(llava, checkpoint.spec, torch_dtype, pruning),
     ]
-    sources = _weights_of(llava, checkpoint)
-    paths = []
+    # Next to quantized weights the shards would be ballast: what stays of them is written anew.
+    writer = _GraphWriter(llava, checkpoint, pruning, dtype, folder, None if quantize_as else link, progress)
     for make_plan in plans:
-        plan = make_plan()
-        stage = f"Export {plan.name}"
-
-        def report(fraction: float, detail: str, stage: str = stage) -> None:
-            progress(Progress(stage, fraction, detail))
-
-        paths.append(_write_graph(plan, llava, sources, pruning, dtype, folder, link, report))
-    return paths
+        writer.write(make_plan(), quantize_as)
+    return writer.written
 
 
-def _write_graph(
-    plan: GraphPlan,
-    llava: nn.Module,
-    sources: Mapping[int, TensorPlace],
-    pruning: PruningConfig,
-    dtype: str,
-    folder: Path,
-    link: Linker,
-    report: Callable[[float, str], None],
-) -> Path:
-    report(0.0, "trace")
-    with canonical_operators(llava):
-        model = trace(plan)
-    report(0.7, "simplify and check")
-    name_values(model, plan)
-    simplify(model)
-    attach_functions(model)
-    check_graph(ir.to_proto(model))
-    report(0.8, "place weights")
-    parameters = dict(plan.module.named_parameters(remove_duplicate=False))
-    places = {
-        value.name: sources[id(parameters[value.name])]
-        for value in model.graph.inputs
-        if value.name in parameters
-    }
-    place_weights(
-        model,
-        places,
-        dtype,
-        folder,
-        link,
-        lambda done, total: report(0.8 + 0.2 * done / total, f"convert weights, {done} of {total}"),
-    )
-    describe(model, pruning)
-    path = folder / f"{plan.name}.onnx"
-    ir.save(model, path)
-    report(1.0, "")
-    return path
+class _GraphWriter:
+    """Everything that the graphs of one bundle share."""
+
+    def __init__(
+        self,
+        llava: nn.Module,
+        checkpoint: Checkpoint,
+        pruning: PruningConfig,
+        dtype: str,
+        folder: Path,
+        link: Linker | None,
+        progress: ProgressCallback,
+    ) -> None:
+        self.llava, self.checkpoint, self.pruning, self.dtype = llava, checkpoint, pruning, dtype
+        self.folder, self.link, self.progress = folder, link, progress
+        # Tied parameters are one object with one name and one tensor.
+        self.names = {id(parameter): name for name, parameter in llava.named_parameters()}
+        self.written = Written()
+
+    def write(self, plan: GraphPlan, quantize_as: QuantizeAs | None) -> None:
+        """Trace one graph and write it with its weights."""
+
+        def report(fraction: float, detail: str) -> None:
+            self.progress(Progress(f"Export {plan.name}", fraction, detail))
+
+        report(0.0, "trace")
+        with canonical_operators(self.llava):
+            model = trace(plan)
+        report(0.7, "simplify and check")
+        name_values(model, plan)
+        simplify(model)
+        attach_functions(model)
+        check_graph(ir.to_proto(model))
+        parameters = dict(plan.module.named_parameters(remove_duplicate=False))
+        names = {
+            str(value.name): self.names[id(parameters[value.name])]
+            for value in model.graph.inputs
+            if value.name in parameters
+        }
+        sources = {value: self.checkpoint.tensors[name] for value, name in names.items()}
+        report(0.8, "place weights")
+        if plan.name == "decoder" and quantize_as:
+            self._quantize(model, names, sources, quantize_as, report)
+
+        def converted(done: int, total: int) -> None:
+            report(0.8 + 0.2 * done / total, f"write weights, {done} of {total}")
+
+        place_weights(model, sources, self.dtype, self.folder, self.link, converted)
+        describe(model, self.pruning)
+        ir.save(model, self.folder / f"{plan.name}.onnx")
+        report(1.0, "")
+
+    def _quantize(
+        self,
+        model: ir.Model,
+        names: Mapping[str, str],
+        sources: dict[str, TensorPlace],
+        quantize_as: QuantizeAs,
+        report: Callable[[float, str], None],
+    ) -> None:
+        """Quantize what can be, take it out of ``sources``, and note the rest."""
+        layers: dict[str, Linear] = {}
+        unquantized: dict[str, str] = {}
+        for layer in linear_layers(model.graph, sources):
+            name = names[str(layer.weight.name)]
+            tied = "it is the token embedding too, which is not quantized" if _is_embedding(name) else None
+            reason = tied or reason_to_stay(layer, quantize_as.quantization)
+            if reason:
+                unquantized[name] = reason
+            else:
+                layers[name] = layer
+
+        def quantized(done: int, total: int) -> None:
+            report(0.8 + 0.2 * done / total, f"quantize weights, {done} of {total}")
+
+        quantize_layers(
+            model,
+            layers,
+            sources,
+            quantize_as.quantization,
+            quantize_as.form,
+            self.dtype,
+            self.folder,
+            quantized,
+        )
+        for layer in layers.values():
+            del sources[str(layer.weight.name)]
+        self.written = Written(tuple(layers), unquantized)
 
 
-def _weights_of(llava: nn.Module, checkpoint: Checkpoint) -> dict[int, TensorPlace]:
-    """The stored tensor of every parameter object; tied parameters are one object and one tensor."""
-    return {id(parameter): checkpoint.tensors[name] for name, parameter in llava.named_parameters()}
+def _is_embedding(name: str) -> bool:
+    return name.endswith("embed_tokens.weight")
 
 
 def check_graph(model: onnx.ModelProto) -> None:

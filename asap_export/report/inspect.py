@@ -57,7 +57,7 @@ def _summary(facts: dict[str, Any]) -> Table:
         "model": f"{model['architecture']}, {model['text_model_type']}, {model['layers']} layers of "
         f"width {model['hidden_size']}, {model['heads']} heads of {model['head_dim']} "
         f"({model['kv_heads']} for keys)",
-        "graphs": f"{facts['dtype']}, opset {facts['opset']}",
+        "graphs": f"{facts['dtype']}, opset {facts['opset']}{_quantization(facts['quantization'])}",
         "pruning": _pruning(facts["pruning"]),
         "budget": _budget(facts),
         "limits": ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in limits.items()),
@@ -68,6 +68,14 @@ def _summary(facts: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
     return table
+
+
+def _quantization(quantization: dict[str, Any] | None) -> str:
+    if quantization is None:
+        return ""
+    return (
+        f"; linear layers of the decoder int{quantization['bits']} in blocks of {quantization['block_size']}"
+    )
 
 
 def _pruning(pruning: dict[str, Any]) -> str:

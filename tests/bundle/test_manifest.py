@@ -23,7 +23,7 @@ from asap_export.bundle import (
 )
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import ModelSpec
+from asap_export.spec import ModelSpec, Quantization
 
 counts = st.integers(1, 2**40)
 names = st.text(string.ascii_letters + string.digits + "._-äß", min_size=1, max_size=12)
@@ -98,6 +98,7 @@ def test_the_schema_is_a_valid_schema() -> None:
     [
         (Manifest, ()),
         (ModelSpec, ("$defs", "model")),
+        (Quantization, ("$defs", "quantization")),
         (PruningConfig, ("$defs", "pruning")),
         (Budget, ("$defs", "budget")),
         (Limits, ("properties", "limits")),
