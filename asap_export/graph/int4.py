@@ -54,11 +54,9 @@ def quantize(weight: Floats, block_size: int) -> tuple[Codes, Floats]:
 
 def transposed(codes: Codes) -> Codes:
     """From MatMulNBits' codes [N, K/block, block/2] to DequantizeLinear's [K, N/2]; N is even."""
-    values = (
-        _unpacked(codes.reshape(len(codes), -1)).T ^ _ZERO_POINT
-    )  # of 4 bits, q + 8 becomes two's complement
-    packed: Codes = values[:, 0::2] | values[:, 1::2] << np.uint8(4)
-    return packed
+    values = _unpacked(codes.reshape(len(codes), -1)) ^ _TO_SIGNED
+    packed: Codes = np.bitwise_or(values[0::2], values[1::2] << 4, dtype=np.uint8)
+    return np.ascontiguousarray(packed.T)
 
 
 def dequantized_weights(file: Path) -> Iterator[tuple[str, Floats]]:
