@@ -80,6 +80,8 @@ def run_command(
     from asap_export.runtime.model import load  # ONNX Runtime and transformers: seconds to import
 
     model = load(bundle, provider)
+    if model.note:
+        print(f"note: {model.note}", file=sys.stderr)
     shown = _Shown(model.bundle.manifest.pruning.prunes, stream, as_json)
     if not chat:
         assert prompt is not None

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import GraphName
+from asap_export.memory import available_memory, gigabytes
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.prompt import Prompt, PromptReader
-from asap_export.runtime.providers import Provider, choose_provider, open_sessions
+from asap_export.runtime.providers import Provider, choose_provider, open_sessions, weights_in_memory
 from asap_export.runtime.request import Answer, Request
 from asap_export.runtime.session import Sessions
 from asap_export.runtime.streaming import TextCallback, TextStream
@@ -35,7 +36,15 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     """
     bundle = Bundle.open(path)
     chosen = choose_provider(bundle, provider)
-    return Model(bundle, open_sessions(bundle, chosen, threads), chosen)
+    needed, available = weights_in_memory(bundle), available_memory()
+    mapped = chosen == "cpu" and needed > available
+    model = Model(bundle, open_sessions(bundle, chosen, threads, mapped), chosen)
+    if mapped:
+        model.note = (
+            f"the weights would take {gigabytes(needed)} of {gigabytes(available)} of free memory, so they "
+            "stay on disk and are read at every step, which is slow; export with --quantize int4"
+        )
+    return model
 
 
 class Model:
@@ -47,6 +56,7 @@ class Model:
         self.bundle = bundle
         self.spec = bundle.manifest.model
         self.provider = provider
+        self.note: str | None = None  # what a user should know about how this model runs
         self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype)
         self.reader = PromptReader(bundle.processor_path, self.spec)
 

@@ -26,10 +26,14 @@ class OnnxRuntimeSession:
     """A ``Session`` on one ONNX file; device tensors are OrtValues.
 
     ``provider`` is "cpu" or "cuda"; ``threads`` the threads of one operator, by default one per core.
-    Raises UserError where this ONNX Runtime lacks the provider or cannot load the graph.
+    ``mapped`` leaves weights in their file, to be read where a node needs them: without graph optimisations, which
+    would make float32 copies in memory. Raises UserError where this ONNX Runtime lacks the provider or cannot
+    load the graph.
     """
 
-    def __init__(self, graph: Path, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Path, provider: str = "cpu", threads: int | None = None, mapped: bool = False
+    ) -> None:
         _require_provider(provider)
         if threads is not None and threads < 1:
             raise UserError(
@@ -37,6 +41,10 @@ class OnnxRuntimeSession:
             )
         options = ort.SessionOptions()
         options.log_severity_level = _ERROR
+        if mapped:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         wanted = EXECUTION_PROVIDERS[provider]

@@ -12,7 +12,7 @@ from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
 
-__all__ = ["Provider", "choose_provider", "open_sessions"]
+__all__ = ["Provider", "choose_provider", "open_sessions", "weights_in_memory"]
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -39,15 +39,18 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
     return provider
 
 
-def open_sessions(bundle: Bundle, provider: Provider, threads: int | None = None) -> Sessions:
+def open_sessions(
+    bundle: Bundle, provider: Provider, threads: int | None = None, mapped: bool = False
+) -> Sessions:
     """Sessions for the three graphs on a provider that ``choose_provider`` returned.
 
-    ``threads`` is for ONNX Runtime's CPU provider: threads of one operator, by default one per core.
+    For ONNX Runtime's CPU provider are ``threads``, of one operator, by default one per core, and ``mapped``:
+    weights stay in their files (see ``weights_in_memory``).
     """
 
     def session(graph: GraphName) -> Session:
         if provider != "tensorrt":
-            return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads)
+            return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads, mapped)
         from asap_export.runtime.tensorrt_session import TensorRtSession
 
         engine = bundle.engine(graph, engine_flavour(bundle))
@@ -55,6 +58,13 @@ def open_sessions(bundle: Bundle, provider: Provider, threads: int | None = None
         return TensorRtSession(bundle.path / engine.file, engine, bundle.manifest.graphs[graph])
 
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
+
+
+def weights_in_memory(bundle: Bundle) -> int:
+    """Bytes that the weights of a bundle take in ONNX Runtime on the CPU, which computes fp16 in float32."""
+    sizes = {name: file.size for name, file in bundle.manifest.files.items() if name.startswith("weights/")}
+    packed = sum(size for name, size in sizes.items() if ".int4." in name)
+    return packed + (sum(sizes.values()) - packed) * (2 if bundle.manifest.dtype == "fp16" else 1)
 
 
 def _best(bundle: Bundle) -> Provider:

@@ -47,7 +47,7 @@ def test_no_value_is_further_away_than_half_a_step(tmp_path_factory, weight):
 
     blocks = weight.reshape(len(weight), -1, BLOCK)
     error = np.abs(found.reshape(blocks.shape) - blocks)
-    # A block's extreme is -8 steps, so the other end of the range is 7: beyond it a value is cut off, by a step at most.
+    # A block's extreme is -8 steps and the range ends at 7: what lies beyond is cut off, by a step at most.
     beyond = np.abs(blocks) > 7 * np.abs(scales)[:, :, None]
     step = np.abs(scales)[:, :, None]
     assert (error <= np.where(beyond, 1.0, 0.5) * step * (1 + 1e-5) + 1e-30).all()

@@ -1,0 +1,27 @@
+"""A bundle whose weights do not fit into memory as float32 still answers, from its files, and says so."""
+
+from installed_command import IMAGES
+
+import asap_export
+from asap_export.bundle import Bundle
+from asap_export.runtime.providers import weights_in_memory
+
+
+def test_weights_stay_on_disk_and_the_answer_is_the_same(fp16_bundle, monkeypatch):
+    held = asap_export.load(fp16_bundle, "cpu")
+    assert held.note is None
+    monkeypatch.setattr("asap_export.runtime.model.available_memory", lambda: 1_000_000)
+    mapped = asap_export.load(fp16_bundle, "cpu")
+    assert mapped.note is not None and "--quantize int4" in mapped.note
+    answers = [
+        model.generate(IMAGES / "mat.png", "What is this?", max_new_tokens=8) for model in (held, mapped)
+    ]
+    assert answers[0].token_ids == answers[1].token_ids
+
+
+def test_fp16_weights_take_twice_their_size_on_a_cpu(fp16_bundle, demo_bundle):
+    def stored(path):
+        return sum(file.stat().st_size for file in (path / "weights").iterdir())
+
+    assert weights_in_memory(Bundle.open(fp16_bundle)) == 2 * stored(fp16_bundle)
+    assert weights_in_memory(Bundle.open(demo_bundle)) == stored(demo_bundle)
