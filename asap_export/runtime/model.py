@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import GraphName
+from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.conversation import Conversation
@@ -17,7 +18,7 @@ from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.prompt import Prompt, PromptReader
-from asap_export.runtime.providers import Provider, choose_provider, open_sessions, weights_in_memory
+from asap_export.runtime.providers import Provider, choose_provider, open_sessions, weight_memory
 from asap_export.runtime.request import Answer, Request
 from asap_export.runtime.session import Sessions
 from asap_export.runtime.streaming import TextCallback, TextStream
@@ -36,15 +37,30 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     """
     bundle = Bundle.open(path)
     chosen = choose_provider(bundle, provider)
-    needed, available = weights_in_memory(bundle), available_memory()
-    mapped = chosen == "cpu" and needed > available
+    mapped = chosen == "cpu" and _must_stay_on_disk(bundle)
     model = Model(bundle, open_sessions(bundle, chosen, threads, mapped), chosen)
     if mapped:
         model.note = (
-            f"the weights would take {gigabytes(needed)} of {gigabytes(available)} of free memory, so they "
-            "stay on disk and are read at every step, which is slow; export with --quantize int4"
+            "there is too little memory for these weights as float32, so they are read from disk at every step, "
+            "which is slow; export with --quantize int4"
         )
     return model
+
+
+def _must_stay_on_disk(bundle: Bundle) -> bool:
+    """Whether weights fit into memory as stored, but not as float32, in which ONNX Runtime computes on a CPU.
+
+    Raises UserError where not even the first is so: the kernel would end the process without a word.
+    """
+    stored, computed = weight_memory(bundle)
+    available = available_memory()
+    if stored > available:
+        remedy = "use a larger machine" if bundle.manifest.quantization else "export with --quantize int4"
+        raise UserError(
+            f"expected {gigabytes(stored)} of free memory for the weights of {bundle.path}, found "
+            f"{gigabytes(available)}; {remedy}"
+        )
+    return computed > available
 
 
 class Model:

@@ -26,9 +26,9 @@ class OnnxRuntimeSession:
     """A ``Session`` on one ONNX file; device tensors are OrtValues.
 
     ``provider`` is "cpu" or "cuda"; ``threads`` the threads of one operator, by default one per core.
-    ``mapped`` leaves weights in their file, to be read where a node needs them: without graph optimisations, which
-    would make float32 copies in memory. Raises UserError where this ONNX Runtime lacks the provider or cannot
-    load the graph.
+    ``mapped`` leaves weights in their file until a run needs them, and as wide as they are: without graph
+    optimisations, which would keep float32 copies. Raises UserError where this ONNX Runtime lacks the provider or
+    cannot load the graph.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = _ERROR
         if mapped:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
         # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         if threads is not None:

@@ -12,7 +12,7 @@ from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
 
-__all__ = ["Provider", "choose_provider", "open_sessions", "weights_in_memory"]
+__all__ = ["Provider", "choose_provider", "open_sessions", "weight_memory"]
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -45,7 +45,7 @@ def open_sessions(
     """Sessions for the three graphs on a provider that ``choose_provider`` returned.
 
     For ONNX Runtime's CPU provider are ``threads``, of one operator, by default one per core, and ``mapped``:
-    weights stay in their files (see ``weights_in_memory``).
+    weights stay in their files (see ``weight_memory``).
     """
 
     def session(graph: GraphName) -> Session:
@@ -60,11 +60,12 @@ def open_sessions(
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
 
 
-def weights_in_memory(bundle: Bundle) -> int:
-    """Bytes that the weights of a bundle take in ONNX Runtime on the CPU, which computes fp16 in float32."""
+def weight_memory(bundle: Bundle) -> tuple[int, int]:
+    """Bytes of a bundle's weights as stored, and as ONNX Runtime's CPU provider holds them: fp16 as float32."""
     sizes = {name: file.size for name, file in bundle.manifest.files.items() if name.startswith("weights/")}
+    stored = sum(sizes.values())
     packed = sum(size for name, size in sizes.items() if ".int4." in name)
-    return packed + (sum(sizes.values()) - packed) * (2 if bundle.manifest.dtype == "fp16" else 1)
+    return stored, stored + (stored - packed if bundle.manifest.dtype == "fp16" else 0)
 
 
 def _best(bundle: Bundle) -> Provider:

@@ -1,16 +1,27 @@
 """A bundle whose weights do not fit into memory as float32 still answers, from its files, and says so."""
 
+import pytest
 from installed_command import IMAGES
 
 import asap_export
 from asap_export.bundle import Bundle
-from asap_export.runtime.providers import weights_in_memory
+from asap_export.errors import UserError
+from asap_export.runtime.providers import weight_memory
 
 
-def test_weights_stay_on_disk_and_the_answer_is_the_same(fp16_bundle, monkeypatch):
+def stored(path):
+    return sum(file.stat().st_size for file in (path / "weights").iterdir())
+
+
+@pytest.fixture
+def free_memory(monkeypatch):
+    return lambda size: monkeypatch.setattr("asap_export.runtime.model.available_memory", lambda: size)
+
+
+def test_weights_stay_on_disk_and_the_answer_is_the_same(fp16_bundle, free_memory):
     held = asap_export.load(fp16_bundle, "cpu")
     assert held.note is None
-    monkeypatch.setattr("asap_export.runtime.model.available_memory", lambda: 1_000_000)
+    free_memory(stored(fp16_bundle) + 1)
     mapped = asap_export.load(fp16_bundle, "cpu")
     assert mapped.note is not None and "--quantize int4" in mapped.note
     answers = [
@@ -19,9 +30,12 @@ def test_weights_stay_on_disk_and_the_answer_is_the_same(fp16_bundle, monkeypatc
     assert answers[0].token_ids == answers[1].token_ids
 
 
-def test_fp16_weights_take_twice_their_size_on_a_cpu(fp16_bundle, demo_bundle):
-    def stored(path):
-        return sum(file.stat().st_size for file in (path / "weights").iterdir())
+def test_weights_that_fit_in_no_form_are_refused(fp16_bundle, free_memory):
+    free_memory(1_000_000)
+    with pytest.raises(UserError, match=r"of free memory for the weights .* found 0.0 GB; .*int4"):
+        asap_export.load(fp16_bundle, "cpu")
 
-    assert weights_in_memory(Bundle.open(fp16_bundle)) == 2 * stored(fp16_bundle)
-    assert weights_in_memory(Bundle.open(demo_bundle)) == stored(demo_bundle)
+
+def test_fp16_weights_take_twice_their_size_on_a_cpu(fp16_bundle, demo_bundle):
+    assert weight_memory(Bundle.open(fp16_bundle)) == (stored(fp16_bundle), 2 * stored(fp16_bundle))
+    assert weight_memory(Bundle.open(demo_bundle)) == (stored(demo_bundle), stored(demo_bundle))
