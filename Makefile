@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+LARGE ?= out/large
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test large lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -17,6 +18,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
+
+# A 7B model with random weights from checkpoint to answer: 40 GB of disk in LARGE, 24 GB of memory, half an hour.
+large: $(INSTALLED)
+	$(BIN)/python tools/measure_large.py $(LARGE)
 
 clean:
 	rm -rf .venv demo.bundle
