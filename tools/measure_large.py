@@ -4,8 +4,8 @@
 
 FOLDER needs 40 GB for 7B; what is there from an earlier run is used again (--layers makes a smaller one, for a
 rehearsal). The checkpoint has random weights (tools/make_checkpoint.py), so sizes, time and memory are real and
-answers are not. Results are printed and kept in FOLDER/large.json; where a step fails or exceeds its bound on memory
-or disk, the exit status is 1.
+answers are not. Results are printed and kept in FOLDER/large.json; where a step fails or exceeds its bound on
+memory or disk, the exit status is 1.
 """
 
 import argparse
