@@ -60,6 +60,7 @@ class ExportRequest:
     """
 
     model: str | None = None  # a folder or a hub id; None is the built-in demo
+    revision: str | None = None  # of a hub id: a branch, a tag or a commit
     output: Path | None = None
     engine: Literal["ort", "trt"] = "ort"
     dtype: str | None = None
@@ -88,7 +89,7 @@ class Exported:
 
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
     """Write a bundle. Raises UserError before the long work wherever the request cannot be met."""
-    checkpoint = open_checkpoint(request.model)
+    checkpoint = open_checkpoint(request.model, request.revision, progress)
     load_processor(checkpoint.folder)
     dtype = request.dtype or checkpoint.spec.dtype
     limits = _limits(request, checkpoint)

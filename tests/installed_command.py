@@ -12,14 +12,21 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def run(
-    *arguments: str | Path, folder: Path | None = None, status: int = 0, text: str = ""
+    *arguments: str | Path,
+    folder: Path | None = None,
+    status: int = 0,
+    text: str = "",
+    environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``asap-export`` in ``folder`` with ``text`` on stdin; it must exit with ``status``."""
+    """Run ``asap-export`` in ``folder`` with ``text`` on stdin; it must exit with ``status``.
+
+    ``environment`` is added to that of the tests, which is offline.
+    """
     done = subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
         input=text,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | (environment or {}),
         capture_output=True,
         text=True,
         timeout=300,
@@ -28,10 +35,15 @@ def run(
     return done
 
 
-def refused(*arguments: str | Path, folder: Path | None = None, text: str = "") -> str:
+def refused(
+    *arguments: str | Path,
+    folder: Path | None = None,
+    text: str = "",
+    environment: dict[str, str] | None = None,
+) -> str:
     """The one line that wrong input gets: exit status 2, nothing on stdout, no traceback, nothing left."""
     before = listing(folder) if folder else None
-    done = run(*arguments, folder=folder, status=2, text=text)
+    done = run(*arguments, folder=folder, status=2, text=text, environment=environment)
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr

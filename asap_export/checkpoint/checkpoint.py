@@ -10,6 +10,7 @@ from asap_export.checkpoint.naming import by_parameter_name, empty_model
 from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
 from asap_export.checkpoint.sizes import generation_config, model_spec, read_config
 from asap_export.checkpoint.sources import locate
+from asap_export.progress import ProgressCallback, no_progress
 from asap_export.spec import ModelSpec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
@@ -32,16 +33,22 @@ class Checkpoint:
     tensors: dict[str, TensorPlace]
 
 
-def open_checkpoint(source: str | Path | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: str | Path | None = None,
+    revision: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Checkpoint:
     """Open a local folder, a hub id ("owner/name", downloaded) or, with None, the built-in demo.
+
+    ``revision`` is a branch, a tag or a commit of a hub id; ``progress`` hears of a download.
 
     Raises UserError where it is no checkpoint, none that can be exported, or incomplete: a missing or
     truncated shard, a missing, unknown or misshapen weight.
     """
-    place = locate(source)
+    place = locate(source, revision)
     config = read_config(place.folder / "config.json")
     shards = shard_names(place.folder)
-    place.fetch(shards)
+    place.fetch(shards, progress)
     stored = [tensor for shard in shards for tensor in read_shard(place.folder / shard)]
     tensors = by_parameter_name(stored, empty_model(config), str(place.folder))
     spec = model_spec(config, generation_config(place.folder, config), _main_dtype(stored))

@@ -4,15 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
+from asap_export.checkpoint.hub import download_small, download_weights
 from asap_export.errors import UserError
+from asap_export.progress import ProgressCallback, no_progress
 
-__all__ = ["DEMO", "Source", "locate"]
+__all__ = ["DEMO", "SMALL_FILES", "Source", "locate"]
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
-SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -24,17 +23,24 @@ class Source:
     name: str
     revision: str | None = None
 
-    def fetch(self, files: list[str]) -> None:
+    def fetch(self, files: list[str], progress: ProgressCallback = no_progress) -> None:
         """Download the named files beside the small ones; a local folder is left as it is."""
         if self.revision is not None:
-            _snapshot(self.name, files, self.revision)
+            download_weights(self.name, files, self.revision, self.folder, progress)
 
 
-def locate(source: str | Path | None) -> Source:
+def locate(
+    source: str | Path | None, revision: str | None = None, files: tuple[str, ...] = SMALL_FILES
+) -> Source:
     """The folder of a checkpoint, with all its files but the weights where it is on the hub.
 
-    ``source`` is a folder, a hub id ("owner/name"), or None: the demo. Raises UserError where none is.
+    ``source`` is a folder, a hub id ("owner/name"), or None: the demo. ``revision`` is a branch, a tag or a
+    commit of a hub id, None its main branch; of its files, those that match ``files`` are downloaded. Raises
+    UserError where there is no checkpoint, or a revision would do nothing.
     """
+    if revision is not None and (source is None or Path(source).exists()):
+        found = "the built-in demo" if source is None else f"the local {source}"
+        raise UserError(f"expected --revision with a hub id only, found {found}; leave it out")
     if source is None:
         return Source(DEMO, "demo")
     folder = Path(source)
@@ -44,20 +50,5 @@ def locate(source: str | Path | None) -> Source:
         raise UserError(f"expected a checkpoint folder or a hub id, found the file {source}; give its folder")
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise UserError(f"expected a checkpoint folder or a hub id (owner/name), found no folder {source}")
-    snapshot = _snapshot(source, SMALL_FILES)
+    snapshot = download_small(source, list(files), revision)
     return Source(snapshot, source, snapshot.name)
-
-
-def _snapshot(repository: str, patterns: list[str], revision: str | None = None) -> Path:
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise UserError(
-            f"expected the folder {repository} or to reach it on the Hugging Face hub, found neither; "
-            "check the name and the network, or give a local folder"
-        ) from error
-    except Exception as error:  # the hub client passes its transport's exceptions on, which vary by version
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
-            f"expected to download {repository} from the Hugging Face hub, found: {reason}"
-        ) from error

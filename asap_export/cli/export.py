@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from asap_export.cli.options import Keep, KeepRatio, LayerAverage, budget_of
+from asap_export.cli.options import Keep, KeepRatio, LayerAverage, Revision, budget_of
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.summary import print_summary
 from asap_export.errors import UserError
@@ -23,6 +23,7 @@ def export_command(
         str | None,
         typer.Option("--model", metavar="SOURCE", help="Folder or hub id; the built-in demo by default."),
     ] = None,
+    revision: Revision = None,
     engine: Annotated[
         Literal["ort", "trt"],
         typer.Option("--engine", help="ONNX graphs only, or TensorRT engines with them."),
@@ -147,6 +148,7 @@ def export_command(
 
     request = ExportRequest(
         model=model,
+        revision=revision,
         output=output,
         engine=engine,
         dtype=dtype,

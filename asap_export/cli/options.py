@@ -15,6 +15,7 @@ __all__ = [
     "LayerAverage",
     "Provider",
     "ProviderOption",
+    "Revision",
     "budget_of",
 ]
 
@@ -24,6 +25,10 @@ _BUDGET = "Budget (one of)"
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that an export made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="NAME", help="Of a hub id: a branch, a tag or a commit."),
+]
 ProviderOption = Annotated[Provider, typer.Option("--provider", help="What runs the graphs.")]
 Keep = Annotated[
     int | None,

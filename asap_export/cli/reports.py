@@ -13,6 +13,7 @@ from asap_export.cli.options import (
     KeepRatio,
     LayerAverage,
     ProviderOption,
+    Revision,
     budget_of,
 )
 from asap_export.cli.progress import shown_progress
@@ -30,6 +31,7 @@ def verify_command(
         str | None,
         typer.Option("--model", metavar="SOURCE", help="The checkpoint; where it was at export by default."),
     ] = None,
+    revision: Revision = None,
     provider: ProviderOption = "auto",
     image: Annotated[
         list[Path] | None,
@@ -42,7 +44,14 @@ def verify_command(
     from asap_export.report.parity import parity_tables
 
     with shown_progress() as progress:
-        report = verify(bundle, model=model, provider=provider, images=tuple(image or ()), progress=progress)
+        report = verify(
+            bundle,
+            model=model,
+            revision=revision,
+            provider=provider,
+            images=tuple(image or ()),
+            progress=progress,
+        )
     facts = report.facts()
     if as_json:
         print_json(facts)
@@ -74,6 +83,7 @@ def flops_command(
     model: Annotated[
         str | None, typer.Option("--model", metavar="SOURCE", help="Another way to give SOURCE.")
     ] = None,
+    revision: Revision = None,
     keep: Keep = None,
     keep_ratio: KeepRatio = None,
     budget: LayerAverage = None,
@@ -97,6 +107,7 @@ def flops_command(
         raise UserError(f"expected one source, found {source} and --model {model}; leave one out")
     facts = flops_facts(
         source if source is not None else model,
+        revision=revision,
         budget=budget_of(keep, keep_ratio, budget),
         visual_tokens=visual_tokens,
         text_tokens=text_tokens,

@@ -62,6 +62,7 @@ def verify(
     path: str | Path,
     *,
     model: str | None = None,
+    revision: str | None = None,
     provider: Provider = "auto",
     images: tuple[Path, ...] = (),
     max_new_tokens: int = 16,
@@ -69,13 +70,14 @@ def verify(
 ) -> Report:
     """Compare a bundle with PyTorch on the checkpoint it was made from (``model``, where that has moved).
 
+    ``revision`` of a hub id is by default the commit that the bundle was made from.
     The report is also left in the bundle, as parity.json.
 
     Raises UserError where the bundle is damaged, the checkpoint is not the one it was made from, or the
     provider is missing.
     """
     bundle = Bundle.open(path, hash_weights=True, progress=progress)
-    checkpoint = _checkpoint(bundle, model, progress)
+    checkpoint = _checkpoint(bundle, model, revision, progress)
     with _model_under_test(bundle, provider, progress) as (tested, decoder, notes):
         dtype = tested.graphs.dtype
         progress(Progress("Verify", 0.0, "load the reference"))
@@ -103,12 +105,16 @@ def verify(
     return report
 
 
-def _checkpoint(bundle: Bundle, model: str | None, progress: ProgressCallback) -> Checkpoint:
+def _checkpoint(
+    bundle: Bundle, model: str | None, revision: str | None, progress: ProgressCallback
+) -> Checkpoint:
     """The checkpoint that the manifest names, if its files are still those the bundle was made from."""
     source = bundle.manifest.source
     name = model or (None if source.id == "demo" else source.id)
+    if revision is None and name == source.id and not Path(source.id).exists():
+        revision = source.revision
     try:
-        checkpoint = open_checkpoint(name)
+        checkpoint = open_checkpoint(name, revision, progress)
     except UserError as error:
         if model is not None:
             raise

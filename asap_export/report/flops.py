@@ -20,6 +20,7 @@ DEFAULT_TEXT_TOKENS = 64
 def flops_facts(
     source: str | Path | None,
     *,
+    revision: str | None = None,
     budget: Budget | None = None,
     visual_tokens: int | None = None,
     text_tokens: int = DEFAULT_TEXT_TOKENS,
@@ -28,13 +29,13 @@ def flops_facts(
 ) -> dict[str, Any]:
     """Cost of a prefill before and after pruning, as JSON values.
 
-    ``source`` is as in ``subject_of``. ``visual_tokens`` defaults to the most that one image can have,
-    ``budget`` and ``pruning`` to the bundle's (elsewhere to the defaults of an export), ``dtype`` to the one
-    the model is stored in. TFLOPs count a multiply-add once; bytes are of the KV cache after prefill.
+    ``source`` and ``revision`` are as in ``subject_of``. ``visual_tokens`` defaults to the most that one
+    image can have, ``budget`` and ``pruning`` to the bundle's (elsewhere to the defaults of an export), ``dtype``
+    to the one the model is stored in. TFLOPs count a multiply-add once; bytes are of the KV cache after prefill.
 
     Raises UserError where the source cannot be read or the budget does not fit it.
     """
-    subject = subject_of(source)
+    subject = subject_of(source, revision)
     shape = subject.shape
     pruning = pruning or subject.pruning
     visual = subject.max_visual_tokens if visual_tokens is None else visual_tokens

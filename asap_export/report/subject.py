@@ -28,24 +28,30 @@ class Subject:
     budget: Budget
 
 
-def subject_of(source: str | Path | None) -> Subject:
+def subject_of(source: str | Path | None, revision: str | None = None) -> Subject:
     """The subject of ``source``, None being the demo checkpoint.
 
     Else it is a bundle, a folder with a config.json, such a file, a preset's name, or a hub id; only a hub id
-    that is no preset's needs the network. Raises UserError where it is none of these.
+    that is no preset's, or has a ``revision`` (a branch, a tag or a commit), needs the network. Raises UserError
+    where it is none of these, or a revision would do nothing.
     """
     path = Path(source) if source is not None else None
-    if path is not None and (path / MANIFEST).is_file():
-        return _of_bundle(Bundle.open(path))
-    if path is not None and path.is_file():
-        return _of_config(path, str(path))
-    preset = find_preset(str(source)) if path is None or not path.exists() else None
-    if preset:
-        return _undecided(preset.name, preset.decoder, preset.max_visual_tokens, "fp16")
+    if path is not None and revision is None:
+        if (path / MANIFEST).is_file():
+            return _of_bundle(Bundle.open(path))
+        if path.is_file():
+            return _of_config(path, str(path))
+        if not path.exists() and (preset := find_preset(str(source))):
+            return _undecided(preset.name, preset.decoder, preset.max_visual_tokens, "fp16")
 
     from asap_export.checkpoint.sources import locate  # with the hub client, slow to import
 
-    place = locate(source)
+    try:
+        place = locate(source, revision, ("config.json",))
+    except UserError as error:
+        if path is None or path.exists() or "/" in str(source):
+            raise
+        raise UserError(f"{error}; asap-export flops --list names those known without a download") from error
     return _of_config(place.folder / "config.json", place.name)
 
 

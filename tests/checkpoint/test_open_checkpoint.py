@@ -135,25 +135,3 @@ def test_the_reference_model_has_the_asked_dtype(dtype, folder, capfd):
     model = load_model(open_checkpoint(folder), dtype)
     assert model.dtype == TORCH_DTYPES[dtype] and not model.training
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_hub_id_is_downloaded_small_files_first(folder, tmp_path, monkeypatch):
-    """The hub is stood in for by a folder: what is asked for, in which order, and how the commit is found."""
-    commit = tmp_path / "snapshots" / "0123abcd"
-    commit.parent.mkdir()
-    folder.rename(commit)
-    asked = []
-
-    def snapshot_download(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repository, revision, allow_patterns))
-        return str(commit)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    checkpoint = open_checkpoint("someone/tiny-llava-next")
-    assert checkpoint.folder == commit and checkpoint.revision == "0123abcd"
-    assert [(name, revision) for name, revision, _ in asked] == [
-        ("someone/tiny-llava-next", None),
-        ("someone/tiny-llava-next", "0123abcd"),
-    ]
-    assert not any("safetensors" in pattern for pattern in asked[0][2])
-    assert all(pattern.startswith("model-") for pattern in asked[1][2])

@@ -67,7 +67,7 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         (["--max-batch", "0"], "found 0"),
         (["--max-text", "1000000"], "expected"),
         (["--engine", "trt", "--compute-capability", "7.3"], "7.3"),
-        (["--model", "nowhere/nothing"], "expected the folder nowhere/nothing or to reach it on the Hugging"),
+        (["--model", "nowhere/nothing"], "expected the folder nowhere/nothing, or, as HF_HUB_OFFLINE is set"),
         (["--output", "checkpoint/config.json/out"], "choose another --output"),
     ],
     ids=lambda case: "" if isinstance(case, str) else " ".join(case),
