@@ -19,9 +19,17 @@ from asap_export.bundle import (
     utc_now,
 )
 from asap_export.bundle.hashing import sha256_of_each
+from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import load_processor
-from asap_export.engine import build_engines, check_limits, default_limits, find_flavor, target_capabilities
+from asap_export.engine import (
+    USUAL,
+    build_engines,
+    check_limits,
+    default_limits,
+    find_flavor,
+    target_capabilities,
+)
 from asap_export.errors import UserError
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.trace import GRAPHS
@@ -143,9 +151,12 @@ def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:
 
 
 def _limits(request: ExportRequest, checkpoint: Checkpoint) -> Limits:
+    """What is asked for; the rest comes from the preset where the checkpoint is that one from the hub."""
     names = ("max_batch", "max_images", "max_text", "max_new_tokens")
     given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-    return default_limits(checkpoint.spec, **given)
+    preset = find_preset(checkpoint.source) if checkpoint.revision is not None else None
+    usual = preset.limits if preset and preset.model == checkpoint.source else USUAL
+    return default_limits(checkpoint.spec, usual, **given)
 
 
 def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> Budget:

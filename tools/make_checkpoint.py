@@ -54,7 +54,8 @@ def model_config(preset: Preset, layers: int | None, dtype: str) -> dict[str, An
         "head_dim": shape.head_dim,
         "vocab_size": shape.vocab_size,
         "max_position_embeddings": preset.max_position_embeddings,
-        "rms_norm_eps": 1e-5,
+        "rope_theta": preset.rope_theta,
+        "rms_norm_eps": preset.rms_norm_eps,
         "tie_word_embeddings": False,
         **{name: ids[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
     }

@@ -17,15 +17,17 @@ _FOLDER = Path(__file__).parents[1] / "presets"
 
 @dataclass(frozen=True)
 class Preset:
-    """One public checkpoint; ``limits`` is None where it is known for its costs only."""
+    """One public checkpoint, and the largest request that its engines are sensibly built for."""
 
     name: str
     model: str  # hub id
     text_model_type: str
     decoder: DecoderShape
+    rope_theta: float
+    rms_norm_eps: float
     max_position_embeddings: int
     max_visual_tokens: int  # of one image, newline tokens included
-    limits: Limits | None
+    limits: Limits
 
 
 @cache
@@ -42,6 +44,5 @@ def find_preset(source: str) -> Preset | None:
 def _read() -> Iterator[Preset]:
     for file in sorted(_FOLDER.glob("*.yaml")):
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        limits = content.pop("limits", None)
-        decoder = DecoderShape(**content.pop("decoder"))
-        yield Preset(name=file.stem, decoder=decoder, limits=Limits(**limits) if limits else None, **content)
+        limits, decoder = Limits(**content.pop("limits")), DecoderShape(**content.pop("decoder"))
+        yield Preset(name=file.stem, decoder=decoder, limits=limits, **content)

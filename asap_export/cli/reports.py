@@ -77,7 +77,8 @@ def flops_command(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="Checkpoint folder, hub id, bundle, or a bare config.json; the built-in demo by default.",
+            help="Checkpoint folder, hub id, bundle, a bare config.json, or a name that --list prints; "
+            "the built-in demo by default.",
         ),
     ] = None,
     model: Annotated[
@@ -98,11 +99,17 @@ def flops_command(
         Literal["fp32", "fp16", "bf16"] | None,
         typer.Option("--dtype", help="Of the KV cache; as stored by default."),
     ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Print the public checkpoints that are known by name instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what pruning saves: FLOPs as the paper counts and of the whole sequence, and KV bytes."""
     from asap_export.report import flops_facts, flops_table
 
+    if listed:
+        _print_presets(as_json, (source, model, revision, keep, keep_ratio, budget, visual_tokens, dtype))
+        return
     if source is not None and model is not None:
         raise UserError(f"expected one source, found {source} and --model {model}; leave one out")
     facts = flops_facts(
@@ -117,6 +124,18 @@ def flops_command(
         print_json(facts)
     else:
         print_tables(flops_table(facts))
+
+
+def _print_presets(as_json: bool, others: tuple[object, ...]) -> None:
+    from asap_export.report import preset_facts, preset_table
+
+    if found := [f"{other}" for other in others if other is not None]:
+        raise UserError(f"expected --list alone, found {found[0]} too; leave one out")
+    facts = preset_facts()
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables(preset_table(facts))
 
 
 def env_command(as_json: AsJson = False) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from asap_export.bundle import Bundle, EngineInfo
 from asap_export.cli.tables import print_tables
 from asap_export.pruning.flops import DecoderShape, paper_flops
-from asap_export.report import bundle_facts
+from asap_export.report import bundle_facts, limits_text
 
 if TYPE_CHECKING:  # it imports torch
     from asap_export.graph.write import Written
@@ -39,6 +39,7 @@ def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> I
     manifest = bundle.manifest
     yield "bundle", f"{_place(bundle)}, {manifest.dtype}, {decimal(facts['total_size'])}"
     yield "budget", _budget(bundle, facts["budget"])
+    yield "limits", limits_text(facts["limits"])
     sizes = {name: file.size for name, file in manifest.files.items()}
     by_way: dict[str, list[int]] = {}
     for name, size in sizes.items():

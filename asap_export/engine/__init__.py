@@ -5,10 +5,11 @@ Nothing here imports TensorRT or Polygraphy before an engine is asked for.
 
 from asap_export.engine.build import build_engines
 from asap_export.engine.flavor import find_flavor, target_capabilities
-from asap_export.engine.limits import check_limits, default_limits
+from asap_export.engine.limits import USUAL, check_limits, default_limits
 from asap_export.engine.profiles import graph_profiles
 
 __all__ = [
+    "USUAL",
     "build_engines",
     "check_limits",
     "default_limits",

@@ -7,9 +7,13 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec
 
-__all__ = ["LARGEST_TOPK", "check_limits", "default_limits", "largest_kept", "sequence_limit"]
+__all__ = ["LARGEST_TOPK", "USUAL", "check_limits", "default_limits", "largest_kept", "sequence_limit"]
 
 LARGEST_TOPK = 3840  # TensorRT's TopK ends here; the graph's K is the number of tokens kept, text included
+
+# One prompt with one image of any size.
+USUAL = Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512)
+_ROOM = 512  # tokens that a text, or an answer, should have
 
 _FLAGS = {
     "max_batch": "--max-batch",
@@ -21,27 +25,33 @@ _FLAGS = {
 
 def default_limits(
     spec: ModelSpec,
+    usual: Limits = USUAL,
     *,
     max_batch: int | None = None,
     max_images: int | None = None,
     max_text: int | None = None,
     max_new_tokens: int | None = None,
 ) -> Limits:
-    """One prompt with one image of any size; text and answer share what is left, at most 512 tokens each.
+    """The ``usual`` limits, as far as the positions hold them: text and answer share what images leave.
 
-    Limits that are given stand as they are, and the others make room for them.
+    Limits that are given stand as they are, and the others make room for them; images do where 512 tokens of
+    text or of an answer would not fit.
     """
-    images = 1 if max_images is None else max_images
-    free = spec.max_position_embeddings - images * spec.max_visual_tokens
+    text, answer = max_text or min(_ROOM, usual.max_text), max_new_tokens or min(_ROOM, usual.max_new_tokens)
+    images = usual.max_images if max_images is None else max_images
+    while max_images is None and images > 1 and _free(spec, images) < text + answer:
+        images -= 1
+    free = _free(spec, images)
     if max_new_tokens is None:
-        max_new_tokens = _share(free // 2 if max_text is None else free - max_text)
+        room = max(free - usual.max_text, free // 2) if max_text is None else free - max_text
+        max_new_tokens = max(1, min(usual.max_new_tokens, room))
     if max_text is None:
-        max_text = _share(free - max_new_tokens)
-    return Limits(1 if max_batch is None else max_batch, images, max_text, max_new_tokens)
+        max_text = max(1, min(usual.max_text, free - max_new_tokens))
+    return Limits(usual.max_batch if max_batch is None else max_batch, images, max_text, max_new_tokens)
 
 
-def _share(tokens: int) -> int:
-    return max(1, min(512, tokens))
+def _free(spec: ModelSpec, images: int) -> int:
+    return spec.max_position_embeddings - images * spec.max_visual_tokens
 
 
 def sequence_limit(limits: Limits, spec: ModelSpec) -> int:
@@ -84,5 +94,5 @@ def check_limits(
         raise UserError(
             f"expected at most {LARGEST_TOPK} tokens to be kept with --engine trt (TensorRT's TopK ends there), "
             f"found {kept - limits.max_text} visual ones and --max-text {limits.max_text}; "
-            f"lower --keep (or its ratio or budget), or --max-text"
+            f"lower --keep (or its ratio or budget), --max-images or --max-text"
         )

@@ -2,7 +2,8 @@
 
 from asap_export.report.environment import environment_facts, environment_table
 from asap_export.report.flops import flops_facts, flops_table
-from asap_export.report.inspect import bundle_facts, bundle_tables
+from asap_export.report.inspect import bundle_facts, bundle_tables, limits_text
+from asap_export.report.presets import preset_facts, preset_table
 
 __all__ = [
     "bundle_facts",
@@ -11,4 +12,7 @@ __all__ = [
     "environment_table",
     "flops_facts",
     "flops_table",
+    "limits_text",
+    "preset_facts",
+    "preset_table",
 ]

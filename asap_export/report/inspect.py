@@ -12,7 +12,7 @@ from asap_export.bundle import Bundle
 from asap_export.bundle.records import to_json
 from asap_export.pruning.flops import layer_average
 
-__all__ = ["bundle_facts", "bundle_tables"]
+__all__ = ["bundle_facts", "bundle_tables", "limits_text"]
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -60,7 +60,7 @@ def _summary(facts: dict[str, Any]) -> Table:
         "graphs": f"{facts['dtype']}, opset {facts['opset']}{_quantization(facts['quantization'])}",
         "pruning": _pruning(facts["pruning"]),
         "budget": _budget(facts),
-        "limits": ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in limits.items()),
+        "limits": limits_text(limits),
         "made": f"{facts['created']} with "
         + ", ".join(f"{name} {version}" for name, version in facts["tools"].items()),
         "parity report": "parity.json" if facts["parity"] else "none yet; asap-export verify makes one",
@@ -76,6 +76,11 @@ def _quantization(quantization: dict[str, Any] | None) -> str:
     return (
         f"; linear layers of the decoder int{quantization['bits']} in blocks of {quantization['block_size']}"
     )
+
+
+def limits_text(limits: dict[str, int]) -> str:
+    """A bundle's or a preset's limits in words."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in limits.items())
 
 
 def _pruning(pruning: dict[str, Any]) -> str:

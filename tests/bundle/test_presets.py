@@ -1,6 +1,12 @@
+from dataclasses import asdict, replace
+
 import pytest
+from engine_specs import VICUNA
 
 from asap_export.bundle.presets import Preset, find_preset, presets
+from asap_export.engine import check_limits, default_limits
+from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
+from asap_export.spec import ModelSpec
 
 BILLIONS = {
     "llava-v1.6-vicuna-7b": 6.7,
@@ -9,8 +15,17 @@ BILLIONS = {
     "llava-v1.6-34b": 34.4,
     "llama3-llava-next-8b": 8.0,
     "llava-next-72b": 72.3,
+    "llava-next-110b": 111.2,
     "llava-1.5-7b": 6.7,
+    "llava-1.5-13b": 13.0,
 }
+
+
+def spec_of(preset: Preset) -> ModelSpec:
+    """LLaVA-NeXT with the preset's decoder; what a preset does not say is as in all of them."""
+    spec = replace(VICUNA, max_position_embeddings=preset.max_position_embeddings, **asdict(preset.decoder))
+    one_tile = preset.name.startswith("llava-1.5")
+    return replace(spec, max_visual_tokens=preset.max_visual_tokens) if one_tile else spec
 
 
 @pytest.mark.parametrize(
@@ -35,8 +50,20 @@ def test_the_sizes_add_up_to_the_parameters_in_the_name(preset: Preset) -> None:
     assert queries == shape.hidden_size
 
 
+def test_every_public_checkpoint_is_there() -> None:
+    assert set(presets()) == set(BILLIONS)
+    assert all(preset.model == f"llava-hf/{name}-hf" for name, preset in presets().items())
+
+
 @pytest.mark.parametrize("preset", presets().values(), ids=lambda preset: preset.name)
-def test_the_limits_fit_the_positions(preset: Preset) -> None:
-    if limits := preset.limits:
-        tokens = limits.max_images * preset.max_visual_tokens + limits.max_text + limits.max_new_tokens
-        assert tokens <= preset.max_position_embeddings
+def test_the_limits_hold_for_engines_under_the_default_budget(preset: Preset) -> None:
+    spec = spec_of(preset)
+    check_limits(preset.limits, spec, PruningConfig(), Budget(ratio=DEFAULT_KEEP_RATIO), with_engines=True)
+    assert default_limits(spec, preset.limits) == preset.limits
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=lambda preset: preset.name)
+def test_the_most_visual_tokens_are_those_of_24_by_24_patches(preset: Preset) -> None:
+    spec = spec_of(preset)
+    one_tile = preset.name.startswith("llava-1.5")
+    assert preset.max_visual_tokens == (24 * 24 if one_tile else spec.max_visual_tokens)

@@ -41,6 +41,16 @@ def test_flops_without_a_source_is_about_the_demo() -> None:
     assert said.startswith("demo, 8 layers") and "120.0 per layer on average" in said
 
 
+def test_flops_lists_what_it_knows_by_name() -> None:
+    said = run("flops", "--list").stdout
+    assert "llava-hf/llava-v1.6-mistral-7b-hf" in said and "mistral, 32 × 4096" in said
+    facts = json.loads(run("flops", "--list", "--json").stdout)
+    assert (
+        facts["llava-1.5-13b"]["decoder"]["layers"] == 40
+        and facts["llava-1.5-13b"]["limits"]["max_images"] == 4
+    )
+
+
 def test_inspect_prints_tables_or_json(tmp_path: Path) -> None:
     write_bundle(tmp_path / "out")
     said = run("inspect", tmp_path / "out").stdout
@@ -71,7 +81,8 @@ def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
         (["flops", "--text-tokens", "many"], "invalid value for '--text-tokens'"),
         (["flops", "--keep", "5", "--budget", "9"], "give only one of them"),
         (["flops", "a", "--model", "b"], "expected one source"),
-        (["flops", "nowhere"], "found no folder nowhere"),
+        (["flops", "nowhere"], "found no folder nowhere; asap-export flops --list names those known"),
+        (["flops", "nowhere", "--list"], "expected --list alone, found nowhere too"),
         (["flops", "--keep", "0"], "expected --keep of at least 1"),
         (["inspect"], "missing argument 'BUNDLE'; see asap-export inspect --help"),
         (["inspect", "nowhere"], "expected a bundle folder at nowhere, found nothing"),

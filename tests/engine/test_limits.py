@@ -1,7 +1,7 @@
 """What a request may be at most, and limits that cannot be."""
 
 import pytest
-from engine_specs import MISTRAL, TINY, VICUNA
+from engine_specs import MISTRAL, TINY, VICUNA, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +11,7 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
 
 ASAP, DENSE = PruningConfig(), PruningConfig(method="none")
+LLAMA_3 = spec(positions=8192, kv_heads=8)
 SIXTH = Budget(ratio=1 / 6)
 
 
@@ -24,6 +25,15 @@ def test_what_is_given_stands_and_the_rest_makes_room():
     assert default_limits(VICUNA, max_text=1000) == Limits(1, 1, 1000, 168)
     assert default_limits(VICUNA, max_new_tokens=1100) == Limits(1, 1, 68, 1100)
     assert default_limits(MISTRAL, max_batch=4, max_images=8) == Limits(4, 8, 512, 512)
+
+
+def test_a_preset_s_limits_make_room_for_what_is_given():
+    usual = Limits(4, 2, 1312, 1024)
+    assert default_limits(LLAMA_3, usual) == usual
+    assert default_limits(LLAMA_3, usual, max_batch=1, max_text=1400) == Limits(1, 2, 1400, 936)
+    assert default_limits(LLAMA_3, usual, max_images=1) == Limits(4, 1, 1312, 1024)
+    assert default_limits(LLAMA_3, usual, max_text=4000) == Limits(4, 1, 4000, 1024)
+    assert default_limits(LLAMA_3, usual, max_images=2, max_text=2300) == Limits(4, 2, 2300, 36)
 
 
 @given(st.sampled_from((VICUNA, MISTRAL, TINY)), st.integers(1, 11), st.integers(1, 9))
