@@ -11,6 +11,7 @@ from torch import nn
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
+from asap_export.errors import UserError
 from asap_export.graph.describe import attach_functions, describe
 from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
@@ -18,6 +19,7 @@ from asap_export.graph.quantize import Linear, linear_layers, quantize_layers, r
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import canonical_operators, weightless_model
 from asap_export.graph.trace import GraphPlan, decoder_plan, embedding_plan, trace, vision_plan
+from asap_export.graph.unread import unread_weights
 from asap_export.graph.weights import Linker, place_weights
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
@@ -54,7 +56,7 @@ def write_graphs(
     """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``.
 
     dtype: "fp32", "fp16" or "bf16"; ``link`` places a file of the checkpoint in the folder, where weights are
-    not quantized. Raises UserError where a weight does not fit into the dtype.
+    not quantized. Raises UserError where a weight does not fit into the dtype, and where no graph reads one.
     """
     torch_dtype = TORCH_DTYPES[dtype]
     llava = weightless_model(checkpoint.config, torch_dtype)
@@ -67,6 +69,7 @@ def write_graphs(
     writer = _GraphWriter(llava, checkpoint, pruning, dtype, folder, None if quantize_as else link, progress)
     for make_plan in plans:
         writer.write(make_plan(), quantize_as)
+    writer.require_all_read()
     return writer.written
 
 
@@ -87,6 +90,7 @@ class _GraphWriter:
         self.folder, self.link, self.progress = folder, link, progress
         # Tied parameters are one object with one name and one tensor.
         self.names = {id(parameter): name for name, parameter in llava.named_parameters()}
+        self.read: set[TensorPlace] = set()
         self.written = Written()
 
     def write(self, plan: GraphPlan, quantize_as: QuantizeAs | None) -> None:
@@ -110,6 +114,8 @@ class _GraphWriter:
             if value.name in parameters
         }
         sources = {value: self.checkpoint.tensors[name] for value, name in names.items()}
+        inputs = {value.name: value for value in model.graph.inputs}
+        self.read.update(place for value, place in sources.items() if inputs[value].uses())
         report(0.8, "place weights")
         if plan.name == "decoder" and quantize_as:
             self._quantize(model, names, sources, quantize_as, report)
@@ -121,6 +127,15 @@ class _GraphWriter:
         describe(model, self.pruning)
         ir.save(model, self.folder / f"{plan.name}.onnx")
         report(1.0, "")
+
+    def require_all_read(self) -> None:
+        """Raise UserError where a weight of the checkpoint has no part in any graph, though it should have one."""
+        if unread := unread_weights(self.checkpoint.tensors, self.read, self.checkpoint.config):
+            more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+            raise UserError(
+                f"expected every weight of {self.checkpoint.source} in a graph, found none that reads {unread[0]}"
+                f"{more}; the bundle would compute another model: please report this checkpoint"
+            )
 
     def _quantize(
         self,

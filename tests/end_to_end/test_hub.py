@@ -12,13 +12,14 @@ from installed_command import COMMAND, ENVIRONMENT, listing, refused, run
 from short_checkpoint import write_short_checkpoint
 from stand_in_hub import Hub, Repository, serving
 
-NAME, GATED = "someone/short", "someone/gated"
+NAME, GATED, PUBLIC = "someone/short", "someone/gated", "llava-hf/llama3-llava-next-8b-hf"
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     folder = write_short_checkpoint(tmp_path / "on the hub")
-    repositories = {NAME: [Repository(folder)], GATED: [Repository(folder, refusal="GatedRepo")]}
+    repositories = {name: [Repository(folder)] for name in (NAME, PUBLIC)}
+    repositories[GATED] = [Repository(folder, refusal="GatedRepo")]
     with serving(Hub(repositories)) as hub:
         yield hub
 
@@ -29,19 +30,20 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_an_export_from_the_hub_is_pinned_and_verified_against_its_commit(hub: Hub, work: Path) -> None:
+def test_an_export_from_the_hub_is_pinned_and_takes_its_preset_s_limits(hub: Hub, work: Path) -> None:
     environment = hub.environment(work / "home")
-    done = run("--model", NAME, "--revision", "main", "--dense", folder=work, environment=environment)
-    assert done.stderr.startswith(f"Download {NAME}: ")
-    bundle = work / "short.bundle"
+    options = ("--model", PUBLIC, "--revision", "main", "--dense", "--max-batch", "1")
+    done = run(*options, folder=work, environment=environment)
+    assert done.stderr.startswith(f"Download {PUBLIC}: ")
+    assert "max batch 1, max images 2, max text 1,312, max new tokens 1,024" in done.stdout
+    bundle = work / "llama3-llava-next-8b-hf.bundle"
     source = json.loads((bundle / "manifest.json").read_text())["source"]
-    (exported,) = hub.repositories[NAME]
-    assert (source["id"], source["revision"]) == (NAME, exported.commit)
+    (exported,) = hub.repositories[PUBLIC]
+    assert (source["id"], source["revision"]) == (PUBLIC, exported.commit)
 
-    hub.repositories[NAME] = [Repository(exported.folder, commit=40 * "d")]  # main is another commit now
-    elsewhere = hub.environment(work / "empty home")
-    said = refused("verify", bundle, environment=elsewhere)
-    assert f"expected {NAME} at {exported.commit} on the Hugging Face hub, found no such" in said
+    hub.repositories[PUBLIC] = [Repository(exported.folder, commit=40 * "d")]  # main is another commit now
+    said = refused("verify", bundle, environment=hub.environment(work / "empty home"))
+    assert f"expected {PUBLIC} at {exported.commit} on the Hugging Face hub, found no such" in said
 
 
 @pytest.mark.parametrize(
