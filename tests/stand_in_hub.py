@@ -76,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.describe(
                 "/".join(parts[2:4]), parts[4] if len(parts) > 4 else "", "/".join(parts[5:])
             )
-        return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        if parts[2:3] == ["resolve"]:
+            return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+        return self.refuse(404)  # the client also asks for things that are no part of a download
 
     def find(self, name: str, revision: str) -> Repository | None:
         """The commit of a revision; where there is none, the refusal has been sent."""
