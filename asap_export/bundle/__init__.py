@@ -5,6 +5,7 @@ from asap_export.bundle.hashing import sha256_of
 from asap_export.bundle.manifest import (
     SCHEMA_VERSION,
     EngineInfo,
+    EnginePart,
     FileInfo,
     GraphInfo,
     Limits,
@@ -24,6 +25,7 @@ __all__ = [
     "Bundle",
     "BundleWriter",
     "EngineInfo",
+    "EnginePart",
     "FileInfo",
     "GraphInfo",
     "Limits",

@@ -58,12 +58,18 @@ class Bundle:
         """The ONNX file of ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
         return self.path / self.manifest.graphs[name].file
 
-    def engine(self, graph: GraphName, flavour: Flavour | None = None) -> EngineInfo | None:
-        """The engine of a graph (of a flavour, where one is given), None where the bundle has none."""
-        for engine in self.manifest.engines:
-            if engine.graph == graph and flavour in (None, engine.flavour):
-                return engine
-        return None
+    def engines(self, graph: GraphName, flavour: Flavour) -> tuple[EngineInfo, ...]:
+        """The engine of a graph, or the engines of all its parts in the order in which they run.
+
+        Empty where the bundle has none of this flavour, or not every part.
+        """
+        found = [each for each in self.manifest.engines if (each.graph, each.flavour) == (graph, flavour)]
+        whole = tuple(engine for engine in found if engine.part is None)
+        parts = {engine.part.number: engine for engine in found if engine.part is not None}
+        of = {engine.part.of for engine in parts.values() if engine.part is not None}
+        if whole or of != {len(parts)}:
+            return whole[:1]
+        return tuple(parts[number] for number in sorted(parts))
 
     @property
     def config_path(self) -> Path:

@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Dtype",
     "EngineInfo",
+    "EnginePart",
     "FileInfo",
     "Flavour",
     "GraphInfo",
@@ -103,8 +104,19 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class EnginePart:
+    """Which part of its graph an engine holds; parts run in order, each fed by the earlier ones by name."""
+
+    number: int  # from 0
+    of: int
+    layers: tuple[int, int]  # the first and the last, from 0
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True)
 class EngineInfo:
-    """One serialized TensorRT engine and the machines it is for."""
+    """One serialized TensorRT engine and the machines it is for; a whole graph's unless it is a ``part``."""
 
     graph: GraphName
     file: str
@@ -113,6 +125,7 @@ class EngineInfo:
     compute_capabilities: tuple[str, ...]  # "8.6", "12.0", or "current"
     profiles: tuple[Profile, ...]
     decomposed_attention: tuple[str, ...] = ()  # attention layers without a dedicated kernel
+    part: EnginePart | None = None
 
 
 @dataclass(frozen=True)

@@ -30,26 +30,32 @@ class Range(NamedTuple):
 
 
 def graph_profiles(
-    graph: GraphInfo, spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits
+    graph: GraphInfo,
+    spec: ModelSpec,
+    pruning: PruningConfig,
+    budget: Budget,
+    limits: Limits,
+    quantized: bool = False,
 ) -> tuple[Profile, ...]:
     """The profiles of one graph: "context" and "generation" for a graph with a cache, "request" for others.
 
     ``limits`` must have passed ``check_limits``.
     """
-    tables = dimension_ranges(spec, pruning, budget, limits)
+    tables = dimension_ranges(spec, pruning, budget, limits, quantized)
     has_cache = any("past_sequence" in tensor.dims for tensor in graph.inputs)
     names = ("context", "generation") if has_cache else ("request",)
     return tuple(_profile(name, graph, tables["context" if name == "request" else name]) for name in names)
 
 
 def dimension_ranges(
-    spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits
+    spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits, quantized: bool = False
 ) -> dict[str, dict[str, Range]]:
     """The range of every named dimension, and of the value of ``kept_length``, per profile.
 
     "context" takes a prompt or a later turn: 1 to all new tokens behind a cache that may be empty.
     "generation" takes one new token behind a cache. It admits two rows even where ``max_batch`` is 1: were a
     step fixed to a single row, TensorRT would lay out the weights anew for it, and hold most of them twice.
+    With ``quantized`` weights it is the other way round: those of a single row's step are the prefill's.
 
     The positions of the model bound a cache, but a checkpoint of 32,768 positions would reserve gigabytes of
     masks for conversations that nobody has. So a cache holds, within the positions, one turn of which nothing
@@ -77,7 +83,7 @@ def dimension_ranges(
         "tiles": Range(1, tiles, images * tiles),
         "visual_tokens": Range(0, visual_opt, images * spec.max_visual_tokens),
     }
-    step_batch = {"batch": Range(1, 1, max(2, limits.max_batch))}
+    step_batch = {"batch": Range(1, 1, limits.max_batch if quantized else max(2, limits.max_batch))}
     one, some = Range(1, 1, 1), Range(1, min(keep_opt + text_opt + answer, past_max), past_max)
     early_some = Range(1, min(visual_opt + text_opt + answer, early_max), early_max)
     return {
@@ -90,6 +96,7 @@ def _decoder(sequence: Range, kept: Range, past: Range, early_past: Range) -> di
     return {
         "sequence": sequence,
         "kept_length": kept,
+        "kept_sequence": kept,
         "past_sequence": past,
         "total_sequence": past + sequence,
         "early_past_sequence": early_past,

@@ -127,6 +127,8 @@ def _engines(engines: list[dict[str, Any]]) -> list[RenderableType]:
     for engine in engines:
         made = f"{engine['flavour']} {engine['tensorrt_version']}"
         parts.append(f"{engine['file']}, {made}, compute {', '.join(engine['compute_capabilities'])}")
+        if part := engine["part"]:
+            parts.append(_part(part, engines))
         if decomposed := engine["decomposed_attention"]:
             parts.append(f"attention layers without a dedicated kernel: {len(decomposed)}")
         table = Table("profile", "input", "min", "opt", "max", box=None, pad_edge=False)
@@ -139,6 +141,14 @@ def _engines(engines: list[dict[str, Any]]) -> list[RenderableType]:
                 name = ""
         parts.append(table)
     return parts or [Text("none; export with --engine trt to build them")]
+
+
+def _part(part: dict[str, Any], engines: list[dict[str, Any]]) -> str:
+    """Which layers a part holds, and what it takes from other parts."""
+    given = {tensor["name"] for each in engines if each["part"] for tensor in each["part"]["outputs"]}
+    taken = [(tensor["name"], None) for tensor in part["inputs"] if tensor["name"] in given]
+    said = f"part {part['number'] + 1} of {part['of']}, layers {part['layers'][0]} to {part['layers'][1]}"
+    return said + "".join(f", takes {label}" for label, _ in _over_layers(taken))
 
 
 def _bounds(bounds: dict[str, list[int]]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -8,6 +9,7 @@ import onnxruntime as ort
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import Flavour, GraphName
 from asap_export.errors import UserError
+from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
@@ -51,11 +53,7 @@ def open_sessions(
     def session(graph: GraphName) -> Session:
         if provider != "tensorrt":
             return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads, mapped)
-        from asap_export.runtime.tensorrt_session import TensorRtSession
-
-        engine = bundle.engine(graph, engine_flavour(bundle))
-        assert engine is not None
-        return TensorRtSession(bundle.path / engine.file, engine, bundle.manifest.graphs[graph])
+        return _engine_session(bundle, graph)
 
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
 
@@ -66,6 +64,19 @@ def weight_memory(bundle: Bundle) -> tuple[int, int]:
     stored = sum(sizes.values())
     packed = sum(size for name, size in sizes.items() if ".int4." in name)
     return stored, stored + (stored - packed if bundle.manifest.dtype == "fp16" else 0)
+
+
+def _engine_session(bundle: Bundle, graph: GraphName) -> Session:
+    """The graph's engine, or a chain of the engines of its parts."""
+    from asap_export.runtime.tensorrt_session import TensorRtSession  # torch
+
+    whole = bundle.manifest.graphs[graph]
+    links = []
+    for engine in bundle.engines(graph, engine_flavour(bundle)):
+        part = whole if engine.part is None else replace(whole, inputs=engine.part.inputs)
+        session = TensorRtSession(bundle.path / engine.file, engine, part)
+        links.append(Link(session, [tensor.name for tensor in part.inputs]))
+    return ChainedSession(links, [tensor.name for tensor in whole.outputs])
 
 
 def _best(bundle: Bundle) -> Provider:
@@ -112,10 +123,8 @@ def engine_flavour(bundle: Bundle) -> Flavour:
 
 
 def _has_engines(bundle: Bundle, flavour: Flavour) -> bool:
-    return all(bundle.engine(graph, flavour) is not None for graph in bundle.manifest.graphs)
+    return all(bundle.engines(graph, flavour) for graph in bundle.manifest.graphs)
 
 
 def _targets(bundle: Bundle, flavour: Flavour) -> tuple[str, ...]:
-    engine = bundle.engine("decoder", flavour)
-    assert engine is not None
-    return engine.compute_capabilities
+    return bundle.engines("decoder", flavour)[0].compute_capabilities

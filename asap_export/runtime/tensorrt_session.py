@@ -38,6 +38,7 @@ class TensorRtSession:
     """
 
     def __init__(self, file: Path, info: EngineInfo, graph: GraphInfo) -> None:
+        """``graph`` says what the engine takes: the whole graph, or a part of it (``GraphInfo.inputs``)."""
         import torch
 
         self._torch = torch

@@ -27,7 +27,7 @@ def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
     assert bundle.graph_path("decoder") == folder / "decoder.onnx"
     assert bundle.processor_path.is_dir()
     assert set(bundle.manifest.files) == set(FILES)
-    assert bundle.engine("decoder") is None
+    assert bundle.engines("decoder", "tensorrt_rtx") == ()
 
 
 def test_a_bundle_may_be_moved_and_may_hold_a_parity_report(folder: Path) -> None:

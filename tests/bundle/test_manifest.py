@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from asap_export.bundle import (
     EngineInfo,
+    EnginePart,
     FileInfo,
     GraphInfo,
     Limits,
@@ -55,6 +56,10 @@ engines = st.builds(
     st.lists(names, max_size=2).map(tuple),
     st.tuples(profiles),
     st.lists(names, max_size=2).map(tuple),
+    st.none()
+    | st.builds(
+        EnginePart, counts, counts, st.tuples(counts, counts), st.tuples(tensors), st.tuples(tensors, tensors)
+    ),
 )
 manifests = st.builds(
     Manifest,
@@ -106,6 +111,7 @@ def test_the_schema_is_a_valid_schema() -> None:
         (GraphInfo, ("$defs", "graph")),
         (TensorInfo, ("$defs", "tensor")),
         (EngineInfo, ("$defs", "engine")),
+        (EnginePart, ("$defs", "part")),
         (Profile, ("$defs", "profile")),
         (ShapeRange, ("$defs", "range")),
         (FileInfo, ("properties", "files", "additionalProperties")),

@@ -235,8 +235,7 @@ def test_engines_join_a_bundle_and_replace_older_ones(tmp_path: Path) -> None:
         built.write_text(f"plan {version}")
         bundle = add_engine(bundle, example_engine(version), built)
         assert Bundle.open(tmp_path / "out") == bundle
-        engine = bundle.engine("decoder", "tensorrt_rtx")
-        assert engine and engine.tensorrt_version == version
+        assert [each.tensorrt_version for each in bundle.engines("decoder", "tensorrt_rtx")] == [version]
     assert len(bundle.manifest.engines) == 1
     assert entries(tmp_path) == ["out"]
     assert set(FILES) | {"engines/decoder.tensorrt_rtx.engine"} == set(bundle.manifest.files)

@@ -143,6 +143,23 @@ def test_profiles_carry_shapes_of_tensors_and_values_of_scalars():
     assert generation.values["kept_length"].max == (1,)
 
 
+def test_a_step_takes_a_second_row_only_where_that_saves_memory():
+    """Plain weights are then held once, quantized ones where a step takes no more than it must."""
+    for batch, quantized, rows in ((1, False, 2), (3, False, 3), (1, True, 1), (3, True, 3)):
+        limits = Limits(max_batch=batch, max_images=1, max_text=512, max_new_tokens=512)
+        tables = dimension_ranges(MISTRAL, PruningConfig(), Budget(keep=478), limits, quantized)
+        assert tables["generation"]["batch"] == (1, 1, rows)
+        assert tables["context"]["batch"] == (1, 1, batch)
+
+
+def test_a_part_behind_the_cut_takes_as_many_tokens_as_are_kept():
+    limits = Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512)
+    part = GraphInfo("decoder.onnx", (tensor("kept_index", "batch", "kept_sequence"), *DECODER.inputs), ())
+    for profile in graph_profiles(part, MISTRAL, PruningConfig(), Budget(keep=478), limits):
+        kept, length = profile.shapes["kept_index"], profile.values["kept_length"]
+        assert (kept.min[1:], kept.opt[1:], kept.max[1:]) == (length.min, length.opt, length.max)
+
+
 def test_long_models_do_not_reserve_masks_for_all_their_positions():
     limits = Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512)
     context, _ = graph_profiles(DECODER, MISTRAL, PruningConfig(), Budget(keep=478), limits)

@@ -6,7 +6,7 @@ from typing import Any
 from bundle_cases import write_bundle
 from rich.console import Console
 
-from asap_export.bundle import Bundle, EngineInfo, Profile, ShapeRange, TensorInfo
+from asap_export.bundle import Bundle, EngineInfo, EnginePart, Profile, ShapeRange, TensorInfo
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.report.inspect import bundle_facts, bundle_tables
 
@@ -78,6 +78,22 @@ def test_layers_share_a_line(tmp_path: Path) -> None:
     assert "engines/decoder.engine, tensorrt_rtx 1.7.1, compute 8.6, 12.0" in text
     assert "1×2×0×64" in text and "kept_length (value)" in text
     assert "attention layers without a dedicated kernel: 1" in text
+
+
+def test_parts_of_a_decoder_say_what_they_hold_and_take(tmp_path: Path) -> None:
+    bundle = with_caches_and_engine(write_bundle(tmp_path / "out"))
+    (whole,) = bundle.manifest.engines
+    hidden = TensorInfo("hidden_states.4", "fp32", ("batch", "sequence", 256))
+    mask = TensorInfo("attention_mask", "int64", ("batch", "total_sequence"))
+    logits = TensorInfo("logits", "fp32", ("batch", 1, 1000))
+    parts = (
+        EnginePart(0, 2, (0, 3), (mask,), (hidden,)),
+        EnginePart(1, 2, (4, 7), (hidden, mask), (logits,)),
+    )
+    engines = tuple(dataclasses.replace(whole, part=part) for part in parts)
+    text = rendering(bundle_facts(Bundle(bundle.path, dataclasses.replace(bundle.manifest, engines=engines))))
+    assert "part 1 of 2, layers 0 to 3\n" in "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    assert "part 2 of 2, layers 4 to 7, takes hidden_states.4" in text
 
 
 def test_a_dense_bundle_says_so(tmp_path: Path) -> None:

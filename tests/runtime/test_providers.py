@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from bundle_cases import example_manifest
 
-from asap_export.bundle import Bundle, EngineInfo
+from asap_export.bundle import Bundle, EngineInfo, EnginePart
 from asap_export.errors import UserError
 from asap_export.runtime import providers
 from asap_export.runtime.providers import choose_provider, engine_flavour
@@ -78,3 +78,23 @@ def test_bfloat16_needs_more_than_the_cpu(tmp_path, machine) -> None:
 def test_unknown_providers_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match=r"expected a provider among auto, cpu, cuda, tensorrt, found npu"):
         choose_provider(bundle(tmp_path), "npu")
+
+
+def decoder_part(number: int, of: int) -> EngineInfo:
+    part = EnginePart(number, of, (number, number), (), ())
+    return EngineInfo(
+        "decoder", f"engines/decoder.{number}.engine", "tensorrt_rtx", "1.0", ("8.6",), (), part=part
+    )
+
+
+def test_a_decoder_in_parts_runs_where_all_of_them_are_there(tmp_path, machine) -> None:
+    machine(devices=("8.6",), packages=("tensorrt_rtx",))
+    whole = bundle(tmp_path, "tensorrt_rtx").manifest
+    others = tuple(engine for engine in whole.engines if engine.graph != "decoder")
+    parts = tuple(decoder_part(number, 3) for number in (2, 0, 1))
+    complete = Bundle(tmp_path, replace(whole, engines=(*others, *parts)))
+    assert choose_provider(complete) == "tensorrt"
+    assert [engine.part.number for engine in complete.engines("decoder", "tensorrt_rtx")] == [0, 1, 2]
+    lacking = Bundle(tmp_path, replace(whole, engines=(*others, *parts[1:])))
+    assert lacking.engines("decoder", "tensorrt_rtx") == ()
+    assert choose_provider(lacking) == "cpu"
