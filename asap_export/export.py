@@ -1,9 +1,10 @@
 """The pipeline: a checkpoint becomes a bundle of graphs and, where asked for, engines."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import onnx
 
@@ -14,26 +15,30 @@ from asap_export.bundle import (
     Limits,
     Manifest,
     Source,
-    TensorInfo,
     tool_versions,
     utc_now,
 )
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from asap_export.checkpoint.loading import load_processor
+from asap_export.checkpoint.loading import TORCH_DTYPES, load_processor
+from asap_export.checkpoint.shards import TensorPlace
 from asap_export.engine import (
     USUAL,
+    WeightSizes,
     build_engines,
     check_limits,
+    check_memory,
     default_limits,
     find_flavor,
+    graph_info,
     target_capabilities,
 )
 from asap_export.errors import UserError
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.trace import GRAPHS
 from asap_export.graph.write import QuantizeAs, Written, write_graphs
+from asap_export.memory import available_memory
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.spec import Quantization
@@ -82,6 +87,8 @@ class ExportRequest:
     max_new_tokens: int | None = None
     flavor: str = "auto"
     compute_capabilities: tuple[str, ...] = ()
+    layers_per_engine: int | None = None  # None: one engine for the whole decoder
+    check_memory: bool = True  # refuse builds that need more memory than there is
     overwrite: bool = False
 
 
@@ -105,6 +112,8 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
     check_limits(limits, checkpoint.spec, request.pruning, budget, with_engines=request.engine == "trt")
     flavor = find_flavor(request.flavor) if request.engine == "trt" else None
     capabilities = target_capabilities(flavor, request.compute_capabilities) if flavor else ()
+    if flavor:
+        _check_engine_sizes(request, checkpoint, dtype, limits)
 
     with BundleWriter(_output(request, checkpoint), request.overwrite) as writer:
         digests = _digests(checkpoint, progress)
@@ -136,12 +145,13 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             budget=budget,
             limits=limits,
             opset=OPSET_VERSION,
-            graphs={name: _graph_info(writer.path / f"{name}.onnx") for name in GRAPHS},  # type: ignore[misc]
+            graphs={name: _graph_info(writer.path, f"{name}.onnx") for name in GRAPHS},  # type: ignore[misc]
         )
         if flavor:
-            manifest = replace(
-                manifest, engines=build_engines(writer.path, manifest, flavor, capabilities, progress)
+            engines = build_engines(
+                writer.path, manifest, flavor, capabilities, request.layers_per_engine, progress
             )
+            manifest = replace(manifest, engines=engines)
         return Exported(writer.complete(manifest, progress), placed, written)
 
 
@@ -188,6 +198,37 @@ def _budget(request: ExportRequest, checkpoint: Checkpoint, limits: Limits) -> B
     return budget
 
 
+def _check_engine_sizes(request: ExportRequest, checkpoint: Checkpoint, dtype: str, limits: Limits) -> None:
+    """The decoder can be split as asked for, and every engine built in the memory there is."""
+    layers, wanted = checkpoint.spec.layers, request.layers_per_engine
+    if wanted is not None and not 1 <= wanted < layers:
+        raise UserError(
+            f"expected --layers-per-engine of 1 to {layers - 1} for {layers} layers, found {wanted}; "
+            "leave it out for one engine"
+        )
+    if request.check_memory:
+        sizes = _bundled_sizes(checkpoint, dtype, request.quantization)
+        quantized = request.quantization is not None
+        check_memory(WeightSizes(sizes, layers, quantized, limits.max_batch), wanted, available_memory())
+
+
+def _bundled_sizes(checkpoint: Checkpoint, dtype: str, quantization: Quantization | None) -> dict[str, int]:
+    """Bytes of every parameter in the bundle's form."""
+    itemsize = TORCH_DTYPES[dtype].itemsize
+    embedding = checkpoint.tensors["model.language_model.embed_tokens.weight"]
+
+    def bytes_each(name: str, place: TensorPlace) -> float:
+        decoder = name.startswith(("model.language_model.", "lm_head.")) and place != embedding
+        if quantization is None or not decoder or len(place.shape) < 2:
+            return itemsize
+        return quantization.bits / 8 + itemsize / quantization.block_size
+
+    return {
+        name: int(math.prod(place.shape) * bytes_each(name, place))
+        for name, place in checkpoint.tensors.items()
+    }
+
+
 def _links_weights(request: ExportRequest, checkpoint: Checkpoint) -> bool:
     size = sum(file.stat().st_size for file in {place.file for place in checkpoint.tensors.values()})
     return request.weights == "link" or (request.weights == "auto" and size > _LARGE_WEIGHTS)
@@ -211,26 +252,5 @@ def _small_files(folder: Path) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
-def _graph_info(path: Path) -> GraphInfo:
-    graph = onnx.load(path, load_external_data=False).graph
-    return GraphInfo(path.name, _tensors(graph.input), _tensors(graph.output))
-
-
-_DTYPES = {
-    onnx.TensorProto.FLOAT: "fp32",
-    onnx.TensorProto.FLOAT16: "fp16",
-    onnx.TensorProto.BFLOAT16: "bf16",
-    onnx.TensorProto.INT64: "int64",
-    onnx.TensorProto.BOOL: "bool",
-}
-
-
-def _tensors(values: Any) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(
-            value.name,
-            _DTYPES[value.type.tensor_type.elem_type],  # type: ignore[arg-type]
-            tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
-        )
-        for value in values
-    )
+def _graph_info(folder: Path, file: str) -> GraphInfo:
+    return graph_info(onnx.load(folder / file, load_external_data=False), file)

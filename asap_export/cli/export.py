@@ -118,6 +118,23 @@ def export_command(
             rich_help_panel=_ENGINES,
         ),
     ] = None,
+    layers_per_engine: Annotated[
+        int | None,
+        typer.Option(
+            "--layers-per-engine",
+            metavar="N",
+            help="Several engines for the decoder, which take less memory to build; one by default.",
+            rich_help_panel=_ENGINES,
+        ),
+    ] = None,
+    check_memory: Annotated[
+        bool,
+        typer.Option(
+            "--check-memory/--no-check-memory",
+            help="Refuse builds that need more memory than there is; on.",
+            rich_help_panel=_ENGINES,
+        ),
+    ] = True,
 ) -> None:
     """LLaVA-NeXT to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
 
@@ -139,10 +156,16 @@ def export_command(
         },
     )
     tokens = budget_of(keep, keep_ratio, budget)
-    if engine == "ort" and (compute_capability or flavor != "auto"):
-        option = "--compute-capability" if compute_capability else "--flavor"
-        raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
     quantization = _quantization(quantize, block_size, weights)
+    if engine == "ort":
+        _refuse_engine_options(
+            {
+                "--compute-capability": compute_capability,
+                "--flavor": flavor != "auto",
+                "--layers-per-engine": layers_per_engine is not None,
+                "--no-check-memory": not check_memory,
+            }
+        )
 
     from asap_export.export import ExportRequest, export  # torch and transformers: seconds to import
 
@@ -162,11 +185,18 @@ def export_command(
         max_new_tokens=max_new_tokens,
         flavor=flavor,
         compute_capabilities=tuple(compute_capability or ()),
+        layers_per_engine=layers_per_engine,
+        check_memory=check_memory,
         overwrite=overwrite,
     )
     with shown_progress() as progress:
         exported = export(request, progress)
     print_summary(exported.bundle, exported.placed, exported.written)
+
+
+def _refuse_engine_options(given: dict[str, object]) -> None:
+    for option in (name for name, value in given.items() if value):
+        raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
 
 
 def _refuse_stray_options(context: typer.Context) -> None:

@@ -47,7 +47,10 @@ def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> I
     yield "files", ", ".join(f"{len(of)} {way} ({decimal(sum(of))})" for way, of in sorted(by_way.items()))
     label = "engines"
     for engine in manifest.engines:
-        said = [f"{engine.graph} {decimal(sizes[engine.file])}"]
+        name = engine.graph if engine.part is None else f"{engine.graph}.{engine.part.number}"
+        said = [f"{name} {decimal(sizes[engine.file])}"]
+        if engine.part is not None:
+            said.append("layers {} to {}".format(*engine.part.layers))
         if len(engine.profiles) > 1:
             said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
         if engine.decomposed_attention:

@@ -1,13 +1,7 @@
 """TensorRT's progress monitor and its log, in the project's terms."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
-
-from asap_export.progress import Progress, ProgressCallback
 
 __all__ = ["BuildProgress", "progress_monitor", "quiet_logger"]
 
@@ -15,14 +9,13 @@ _NOTABLE = 0.005  # smallest advance worth a report: TensorRT counts thousands o
 
 
 class BuildProgress:
-    """TensorRT's nested phases as one growing fraction, and Ctrl-C as the wish to stop.
+    """TensorRT's nested phases as one growing fraction, reported with the name of the innermost phase.
 
     Each phase divides one step of the phase that it is part of.
     """
 
-    def __init__(self, stage: str, report: ProgressCallback) -> None:
-        self.stage, self.report = stage, report
-        self.interrupted = False
+    def __init__(self, report: Callable[[float, str], None]) -> None:
+        self.report = report
         self._phases: list[tuple[str, int, int]] = []  # name, steps, steps done; outermost first
         self._reported = -1.0
 
@@ -30,14 +23,13 @@ class BuildProgress:
         self._phases.append((phase, max(steps, 1), 0))
         self._tell()
 
-    def step(self, phase: str, number: int) -> bool:
-        """Step ``number`` (from 0) of ``phase`` is done. Returns whether to go on."""
+    def step(self, phase: str, number: int) -> None:
+        """Step ``number`` (from 0) of ``phase`` is done."""
         self._phases = [
             (name, steps, min(number + 1, steps)) if name == phase else (name, steps, done)
             for name, steps, done in self._phases
         ]
         self._tell()
-        return not self.interrupted
 
     def finish(self, phase: str) -> None:
         self._phases = [entry for entry in self._phases if entry[0] != phase]
@@ -53,30 +45,7 @@ class BuildProgress:
     def _tell(self) -> None:
         if self.fraction >= self._reported + _NOTABLE:
             self._reported = self.fraction
-            self.report(Progress(self.stage, self.fraction, self._phases[-1][0].lower()))
-
-    @contextmanager
-    def watching_interrupts(self) -> Iterator[None]:
-        """Ctrl-C stops the build at TensorRT's next step instead of raising in the middle of its callback.
-
-        Raises KeyboardInterrupt at the end if there was one.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            yield
-        except Exception:
-            if not self.interrupted:
-                raise
-        finally:
-            signal.signal(signal.SIGINT, previous)
-        if self.interrupted:
-            raise KeyboardInterrupt
-
-    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        self.interrupted = True
+            self.report(self.fraction, self._phases[-1][0].lower())
 
 
 def progress_monitor(trt: Any, progress: BuildProgress) -> Any:
@@ -90,7 +59,8 @@ def progress_monitor(trt: Any, progress: BuildProgress) -> Any:
             progress.start(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            return progress.step(phase_name, step)
+            progress.step(phase_name, step)
+            return True  # go on
 
         def phase_finish(self, phase_name: str) -> None:
             progress.finish(phase_name)

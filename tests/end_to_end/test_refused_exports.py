@@ -62,6 +62,16 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         (["--method", "fastv", "--threshold", "0.5"], "expected no --threshold with --method fastv"),
         (["--prune-after", "8"], "expected --prune-after below the model's 8 layers"),
         (["--compute-capability", "8.6"], "expected --compute-capability with --engine trt"),
+        (["--layers-per-engine", "2"], "expected --layers-per-engine with --engine trt"),
+        (["--no-check-memory"], "expected --no-check-memory with --engine trt"),
+        (
+            ["--engine", "trt", "--layers-per-engine", "8"],
+            "expected --layers-per-engine of 1 to 7 for 8 layers",
+        ),
+        (
+            ["--engine", "trt", "--layers-per-engine", "0"],
+            "expected --layers-per-engine of 1 to 7 for 8 layers",
+        ),
         (["--lambda-max", "2"], "expected lambda-max in (0, 1], found 2"),
         (["--keep", "4000", "--max-images", "12", "--max-text", "5", "--engine", "trt"], "3840"),
         (["--max-batch", "0"], "found 0"),
