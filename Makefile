@@ -3,7 +3,7 @@ BIN := .venv/bin
 LARGE ?= out/large
 INSTALLED := .venv/.installed
 
-.PHONY: demo test large lint clean
+.PHONY: demo test test-backbones large lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -13,6 +13,10 @@ demo: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
+# Every backbone in every dtype, pruned and dense: 84 bundles.
+test-backbones: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m backbones
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
+"""LLaVA-NeXT and LLaVA-1.5 to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
 
 Three lines from a bundle to an answer::
 

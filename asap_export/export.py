@@ -21,7 +21,7 @@ from asap_export.bundle import (
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from asap_export.checkpoint.loading import TORCH_DTYPES, load_processor
+from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.engine import (
     USUAL,
@@ -105,7 +105,7 @@ class Exported:
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
     """Write a bundle. Raises UserError before the long work wherever the request cannot be met."""
     checkpoint = open_checkpoint(request.model, request.revision, progress)
-    load_processor(checkpoint.folder)
+    check_processor(checkpoint.folder, checkpoint.spec)
     dtype = request.dtype or checkpoint.spec.dtype
     limits = _limits(request, checkpoint)
     budget = _budget(request, checkpoint, limits)

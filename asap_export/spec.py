@@ -1,4 +1,4 @@
-"""What a LLaVA-NeXT checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
+"""What a LLaVA checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,11 @@ BLOCK_SIZES = (32, 64, 128)  # of 4-bit weights
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Sizes and token ids of one checkpoint. Pixel sizes are (height, width)."""
+    """Sizes and token ids of one checkpoint. Pixel sizes are (height, width).
+
+    LLaVA-NeXT repeats the vision tower's tile to ``grid_pinpoints``. LLaVA-1.5 has none: an image is one tile,
+    without newline tokens.
+    """
 
     architecture: str  # transformers' class name
     text_model_type: str  # "llama", "mistral", "qwen2"
@@ -28,6 +32,7 @@ class ModelSpec:
     tile_size: int  # pixels, the vision tower's input is square
     patch_size: int  # pixels
     grid_pinpoints: tuple[tuple[int, int], ...]
+    class_token: bool  # the tower's class token is a visual token too, the first of its tile
     max_visual_tokens: int  # of one image, newline tokens included
     dtype: str  # as stored: "fp32", "fp16" or "bf16"
 

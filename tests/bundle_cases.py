@@ -33,6 +33,7 @@ SPEC = ModelSpec(
     tile_size=56,
     patch_size=7,
     grid_pinpoints=((56, 112), (112, 112)),
+    class_token=False,
     max_visual_tokens=336,
     dtype="fp32",
 )

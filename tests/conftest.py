@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Callable[..., Path]:
-    """Bundles of the demo checkpoint by name; parallel workers wait for each other and share them."""
+    """Bundles by name, of the demo checkpoint or another; parallel workers wait for each other and share them."""
     from asap_export.export import ExportRequest, export
     from asap_export.pruning.config import PruningConfig
 
@@ -21,10 +21,11 @@ def exported(tmp_path_factory) -> Callable[..., Path]:
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bundles"
     shared.mkdir(exist_ok=True)
 
-    def bundle(name: str, dtype: str, **pruning) -> Path:
+    def bundle(name: str, dtype: str, model: str | None = None, **pruning) -> Path:
         with FileLock(shared / f"{name}.lock"):
             if not (shared / name).exists():
-                export(ExportRequest(output=shared / name, dtype=dtype, pruning=PruningConfig(**pruning)))
+                config = PruningConfig(**pruning)
+                export(ExportRequest(model=model, output=shared / name, dtype=dtype, pruning=config))
         return shared / name
 
     return bundle
@@ -46,6 +47,21 @@ def fp16_bundle(exported) -> Path:
 def dense_bundle(exported) -> Path:
     """The demo checkpoint in fp32 without pruning."""
     return exported("dense", "fp32", method="none")
+
+
+@pytest.fixture(scope="session")
+def llava_1_5_checkpoint(tmp_path_factory) -> Path:
+    """A small LLaVA-1.5 whose class token is a visual token too."""
+    from small_checkpoints import SmallModel, write_checkpoint
+
+    folder = tmp_path_factory.mktemp("llava-1.5") / "checkpoint"
+    return write_checkpoint(folder, SmallModel("llava", "llama-with-biases", "class-token"))
+
+
+@pytest.fixture(scope="session")
+def llava_1_5_bundle(exported, llava_1_5_checkpoint) -> Path:
+    """The small LLaVA-1.5 in fp32 without pruning."""
+    return exported("llava-1.5", "fp32", str(llava_1_5_checkpoint), method="none")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import LlavaNextConfig
+from transformers import PreTrainedConfig
 
 from asap_export.checkpoint.naming import by_parameter_name, empty_model
 from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
@@ -18,7 +18,7 @@ __all__ = ["Checkpoint", "open_checkpoint"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A validated LLaVA-NeXT checkpoint on this machine.
+    """A validated LLaVA-NeXT or LLaVA-1.5 checkpoint on this machine.
 
     ``source`` is what the user called it ("demo", a folder or a hub id), ``revision`` the hub commit or None.
     ``tensors`` holds every parameter of transformers' current model class by its name there; tied parameters
@@ -28,7 +28,7 @@ class Checkpoint:
     folder: Path
     source: str
     revision: str | None
-    config: LlavaNextConfig
+    config: PreTrainedConfig
     spec: ModelSpec
     tensors: dict[str, TensorPlace]
 

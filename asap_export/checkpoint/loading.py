@@ -4,19 +4,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import AutoProcessor, LlavaNextForConditionalGeneration, LlavaNextProcessor
+from PIL import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers.utils import logging
 
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.errors import UserError
+from asap_export.model.anyres import TileGeometry, packing
+from asap_export.spec import ModelSpec
 
-__all__ = ["TORCH_DTYPES", "load_model", "load_processor"]
+__all__ = ["TORCH_DTYPES", "check_processor", "load_model", "load_processor"]
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def load_processor(folder: Path) -> LlavaNextProcessor:
+def load_processor(folder: Path) -> ProcessorMixin:
     """Tokenizer, image processor and chat template from the files in ``folder``; never from the network.
 
     Raises UserError where files are missing or belong to another model.
@@ -26,8 +37,9 @@ def load_processor(folder: Path) -> LlavaNextProcessor:
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"expected the processor's files in {folder}, found: {reason}") from error
-    if not isinstance(processor, LlavaNextProcessor):
-        raise UserError(f"expected a LlavaNextProcessor in {folder}, found {type(processor).__name__}")
+    if not isinstance(processor, LlavaNextProcessor | LlavaProcessor):
+        found = type(processor).__name__
+        raise UserError(f"expected a LlavaNextProcessor or LlavaProcessor in {folder}, found {found}")
     if processor.patch_size is None or processor.vision_feature_select_strategy is None:
         raise UserError(
             f"expected patch_size and vision_feature_select_strategy in {folder / 'processor_config.json'}, "
@@ -36,10 +48,34 @@ def load_processor(folder: Path) -> LlavaNextProcessor:
     return processor
 
 
-def load_model(checkpoint: Checkpoint, dtype: str) -> LlavaNextForConditionalGeneration:
+def check_processor(folder: Path, spec: ModelSpec) -> None:
+    """Raise UserError where the processor in ``folder`` makes other tiles or token counts than ``spec`` has.
+
+    Old checkpoints lack the settings that counts depend on, and a count that is off by one would only show
+    in the first answer.
+    """
+    processor, side = load_processor(folder), spec.tile_size
+    image = Image.new("RGB", (2 * side, side))
+    try:
+        inputs = processor(images=[image], text=[processor.image_token])
+    except Exception as error:  # of many kinds, by which setting is missing
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"expected a processor in {folder} that takes an image, found: {reason}") from error
+    expected = packing([(side, 2 * side)], TileGeometry.of(spec)).visual_tokens[0]
+    found = inputs["input_ids"][0].count(spec.image_token_id)
+    height, width = np.asarray(inputs["pixel_values"][0]).shape[-2:]
+    if (found, height, width) != (expected, side, side):
+        raise UserError(
+            f"expected {expected} image tokens for {2 * side} x {side} pixels in tiles of {side} x {side} by "
+            f"config.json, found {found} in tiles of {width} x {height} by the processor's files in {folder}; "
+            "compare image_token, patch_size, num_additional_image_tokens, vision_feature_select_strategy, sizes"
+        )
+
+
+def load_model(checkpoint: Checkpoint, dtype: str) -> PreTrainedModel:
     """The model with its weights as "fp32", "fp16" or "bf16" on the CPU, in eval mode."""
     with _no_progress_bar():
-        model = LlavaNextForConditionalGeneration.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             checkpoint.folder, dtype=TORCH_DTYPES[dtype], local_files_only=True
         )
     return model.eval()

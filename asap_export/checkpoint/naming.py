@@ -1,13 +1,13 @@
 """From the names in a checkpoint's files to the parameter names of transformers' current model classes.
 
-Old LLaVA-NeXT checkpoints say ``language_model.model.layers...``, the current classes
+Old checkpoints say ``language_model.model.layers...``, the current classes
 ``model.language_model.layers...``. The rules that bridge them are transformers' own.
 """
 
 from collections.abc import Iterable
 
 import torch
-from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -17,14 +17,14 @@ from asap_export.errors import UserError
 __all__ = ["by_parameter_name", "empty_model"]
 
 
-def empty_model(config: LlavaNextConfig) -> LlavaNextForConditionalGeneration:
+def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
     """The model on the meta device: names, shapes, no memory."""
     with torch.device("meta"):
-        return LlavaNextForConditionalGeneration(config)
+        return AutoModelForImageTextToText.from_config(config)
 
 
 def by_parameter_name(
-    places: Iterable[TensorPlace], model: LlavaNextForConditionalGeneration, origin: str
+    places: Iterable[TensorPlace], model: PreTrainedModel, origin: str
 ) -> dict[str, TensorPlace]:
     """Every parameter of ``model`` with its stored tensor, tied ones included; order of the model.
 
@@ -43,8 +43,9 @@ def by_parameter_name(
         elif name.rpartition(".")[2] not in computed:
             unknown.append(place.name)
     for tied, source in model.all_tied_weights_keys.items():
-        if tied not in found and source in found:
-            found[tied] = found[source]
+        for name, other in ((tied, source), (source, tied)):  # either may be the one that was stored
+            if name not in found and other in found:
+                found[name] = found[other]
     if missing := [name for name in wanted if name not in found]:
         raise UserError(f"expected all weights of the model in {origin}, found no {_listed(missing)}")
     if unknown:
@@ -61,7 +62,7 @@ def by_parameter_name(
 class _Renaming:
     """The renaming that from_pretrained applies to stored names."""
 
-    def __init__(self, model: LlavaNextForConditionalGeneration, wanted: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, model: PreTrainedModel, wanted: dict[str, tuple[int, ...]]) -> None:
         rules = get_model_conversion_mapping(model)
         self.renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
         self.converters = [rule for rule in rules if isinstance(rule, WeightConverter)]

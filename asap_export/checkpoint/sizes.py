@@ -4,24 +4,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, LlavaNextConfig
+from transformers import GenerationConfig, LlavaConfig, LlavaNextConfig, PreTrainedConfig
 
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
 from asap_export.spec import ModelSpec
 
-__all__ = ["ARCHITECTURE", "TEXT_MODELS", "generation_config", "model_spec", "read_config"]
+__all__ = ["ARCHITECTURES", "TEXT_MODELS", "generation_config", "model_spec", "read_config"]
 
-ARCHITECTURE = "LlavaNextForConditionalGeneration"
+# Of each model type the class of the model, as config.json names it, and that of its configuration.
+ARCHITECTURES: dict[str, tuple[str, type[PreTrainedConfig]]] = {
+    "llava": ("LlavaForConditionalGeneration", LlavaConfig),
+    "llava_next": ("LlavaNextForConditionalGeneration", LlavaNextConfig),
+}
 TEXT_MODELS = ("llama", "mistral", "qwen2")
 VISION_MODEL = "clip_vision_model"
-SUPPORTED = f"{ARCHITECTURE} (language model {', '.join(TEXT_MODELS)}; vision tower CLIP)"
+SUPPORTED = (
+    f"{' or '.join(name for name, _ in ARCHITECTURES.values())} "
+    f"(language model {', '.join(TEXT_MODELS)}; vision tower CLIP)"
+)
 # Their frequencies change with the sequence length, which a graph would freeze at the traced one.
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
-def read_config(file: Path) -> LlavaNextConfig:
-    """A LLaVA-NeXT checkpoint's config.json.
+def read_config(file: Path) -> PreTrainedConfig:
+    """A LLaVA-NeXT or LLaVA-1.5 checkpoint's config.json.
 
     Raises UserError where the file is missing or damaged and where the model is none that can be exported.
     """
@@ -33,39 +40,43 @@ def read_config(file: Path) -> LlavaNextConfig:
         raise UserError(f"expected JSON in {file}, found something else; download it again") from error
     if not isinstance(raw, dict):
         raise UserError(f"expected a JSON object in {file}, found a {type(raw).__name__}")
-    _check_architecture(file, raw)
+    architecture, config_class = _architecture(file, raw)
     try:
-        config = LlavaNextConfig.from_dict(raw)
+        config = config_class.from_dict(raw)
     except Exception as error:  # whichever field is wrong, transformers' classes raise errors of many kinds
         reason = " ".join(str(error).split())
-        raise UserError(f"expected {file} to describe a LLaVA-NeXT model, found: {reason}") from error
-    _check_parts(file, config)
+        raise UserError(f"expected {file} to describe a {architecture}, found: {reason}") from error
+    _check_language_model(file, config)
+    _check_vision(file, config)
     return config
 
 
-def _check_architecture(file: Path, raw: dict[str, Any]) -> None:
-    architectures = raw.get("architectures") or [ARCHITECTURE]
-    model_type = raw.get("model_type")
-    if model_type != "llava_next" or architectures[0] != ARCHITECTURE:
-        found = architectures[0] if architectures[0] != ARCHITECTURE else f"model type {model_type}"
+def _architecture(file: Path, raw: dict[str, Any]) -> tuple[str, type[PreTrainedConfig]]:
+    """The model's class name and its configuration's class."""
+    model_type, named = str(raw.get("model_type")), raw.get("architectures")
+    known = ARCHITECTURES.get(model_type)
+    if known is None or (named and named[0] != known[0]):
+        found = f"{named[0]} of model type {model_type}" if named else f"model type {model_type}"
         raise UserError(f"expected {SUPPORTED}, found {found} in {file}")
     if "quantization_config" in raw:
         raise UserError(
             f"expected unquantized weights, found a quantization_config in {file}; give the original"
         )
+    return known
 
 
-def _check_parts(file: Path, config: LlavaNextConfig) -> None:
+def _check_language_model(file: Path, config: PreTrainedConfig) -> None:
     text, vision = config.text_config, config.vision_config
     if text.model_type not in TEXT_MODELS or vision.model_type != VISION_MODEL:
         found = f"{text.model_type} and {vision.model_type}"
         raise UserError(f"expected {SUPPORTED}, found {found} in {file}")
     window = getattr(text, "sliding_window", None)
-    if window is not None and window < text.max_position_embeddings:
+    slides = "sliding_attention" in (getattr(text, "layer_types", None) or ["sliding_attention"])
+    if slides and window is not None and window < text.max_position_embeddings:
         raise UserError(
-            f"expected attention over all {text.max_position_embeddings} positions, "
-            f"found sliding_window {window} in {file}; the exported graphs attend to everything, so give a "
-            "checkpoint without a window"
+            f"expected attention over all {text.max_position_embeddings} positions, found sliding_window "
+            f"{window} in {file}; the exported graphs attend to everything, so give a checkpoint without a "
+            f"window, or set max_position_embeddings to {window}: up to there the window changes nothing"
         )
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in LENGTH_DEPENDENT_ROPE:
@@ -73,13 +84,25 @@ def _check_parts(file: Path, config: LlavaNextConfig) -> None:
             f"expected rotary frequencies that do not depend on the sequence length, found rope type {rope} "
             f"in {file}; give a checkpoint with another rope type"
         )
+
+
+def _check_vision(file: Path, config: PreTrainedConfig) -> None:
+    chosen, most = config.vision_feature_layer, config.vision_config.num_hidden_layers
+    chosen = [chosen] if isinstance(chosen, int) else chosen
+    if not chosen or any(not -most - 1 <= layer <= most for layer in chosen):
+        raise UserError(
+            f"expected vision_feature_layer to name outputs of the {most} layers of the vision tower, "
+            f"{-most - 1} to {most}, found {chosen} in {file}; mend it there"
+        )
+    if config.model_type == "llava":
+        return
     if config.vision_feature_select_strategy != "default":
         raise UserError(
-            f"expected vision_feature_select_strategy default in {file}, "
-            f"found {config.vision_feature_select_strategy}; give a checkpoint without class tokens, "
-            "with them the patches of a tile form no rectangle"
+            f"expected vision_feature_select_strategy default in {file}, found "
+            f"{config.vision_feature_select_strategy}; with a class token the features of a tile form no "
+            "rectangle, and transformers cannot run such a LLaVA-NeXT either, so give a checkpoint without"
         )
-    tile = vision.image_size
+    tile = config.vision_config.image_size
     uneven = [p for p in config.image_grid_pinpoints if len(p) != 2 or any(s < tile or s % tile for s in p)]
     if uneven or not config.image_grid_pinpoints:
         found = f"{uneven[0]}" if uneven else "none"
@@ -88,7 +111,7 @@ def _check_parts(file: Path, config: LlavaNextConfig) -> None:
         )
 
 
-def generation_config(folder: Path, config: LlavaNextConfig) -> GenerationConfig:
+def generation_config(folder: Path, config: PreTrainedConfig) -> GenerationConfig:
     """The folder's generation_config.json; where it has none, what transformers makes of the config.
 
     Raises UserError where the file is damaged.
@@ -104,10 +127,12 @@ def generation_config(folder: Path, config: LlavaNextConfig) -> GenerationConfig
         ) from error
 
 
-def model_spec(config: LlavaNextConfig, generation: GenerationConfig, dtype: str) -> ModelSpec:
+def model_spec(config: PreTrainedConfig, generation: GenerationConfig, dtype: str) -> ModelSpec:
     """The sizes of a checkpoint stored as ``dtype`` ("fp32", "fp16" or "bf16")."""
     text, vision = config.text_config, config.vision_config
-    pinpoints = tuple((int(height), int(width)) for height, width in config.image_grid_pinpoints)
+    pinpoints = tuple((int(h), int(w)) for h, w in getattr(config, "image_grid_pinpoints", ()))
+    class_token = config.vision_feature_select_strategy == "full"
+    geometry = TileGeometry(vision.image_size, vision.patch_size, pinpoints, class_token)
     eos = generation.eos_token_id if generation.eos_token_id is not None else text.eos_token_id
 
     def chosen(name: str) -> int | None:
@@ -115,7 +140,7 @@ def model_spec(config: LlavaNextConfig, generation: GenerationConfig, dtype: str
         return value if value is not None else getattr(text, name, None)
 
     return ModelSpec(
-        architecture=ARCHITECTURE,
+        architecture=ARCHITECTURES[config.model_type][0],
         text_model_type=text.model_type,
         hidden_size=text.hidden_size,
         intermediate_size=text.intermediate_size,
@@ -132,6 +157,7 @@ def model_spec(config: LlavaNextConfig, generation: GenerationConfig, dtype: str
         tile_size=vision.image_size,
         patch_size=vision.patch_size,
         grid_pinpoints=pinpoints,
-        max_visual_tokens=max_visual_tokens(TileGeometry(vision.image_size, vision.patch_size, pinpoints)),
+        class_token=class_token,
+        max_visual_tokens=max_visual_tokens(geometry),
         dtype=dtype,
     )

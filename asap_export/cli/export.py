@@ -136,7 +136,7 @@ def export_command(
         ),
     ] = True,
 ) -> None:
-    """LLaVA-NeXT to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
+    """LLaVA-NeXT and LLaVA-1.5 to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
 
     Without a subcommand: export a checkpoint to a bundle.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from asap_export.bundle import GraphInfo, Limits, Profile, ShapeRange
 from asap_export.engine.limits import LARGEST_TOPK, largest_kept, sequence_limit
-from asap_export.model.anyres import TileGeometry, tile_count
+from asap_export.model.anyres import TileGeometry, max_tiles
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec
 
@@ -77,7 +77,7 @@ def dimension_ranges(
     answer = limits.max_new_tokens // 2
 
     images = limits.max_batch * limits.max_images
-    tiles = _most_tiles(spec)
+    tiles = max_tiles(TileGeometry.of(spec))
     shared = {
         "batch": Range(1, 1, limits.max_batch),
         "tiles": Range(1, tiles, images * tiles),
@@ -102,11 +102,6 @@ def _decoder(sequence: Range, kept: Range, past: Range, early_past: Range) -> di
         "early_past_sequence": early_past,
         "early_total_sequence": early_past + sequence,
     }
-
-
-def _most_tiles(spec: ModelSpec) -> int:
-    geometry = TileGeometry.of(spec)
-    return max(tile_count(pinpoint, geometry) for pinpoint in geometry.grid_pinpoints)
 
 
 def _profile(name: str, graph: GraphInfo, ranges: dict[str, Range]) -> Profile:

@@ -16,7 +16,7 @@ _IR_VERSION = 11  # the one that came with opset 23
 
 _DOCS = {
     "pixel_values": "Tiles of all images of the prompt, resized and normalised by the image processor.",
-    "gather_index": "For every visual token its row: patches of all tiles in order, then the newline.",
+    "gather_index": "For every visual token its row: features of all tiles in order, then the newline.",
     "image_features": "Visual tokens of all images, in prompt order.",
     "input_ids": "Token ids, one image token per visual token.",
     "inputs_embeds": "Embeddings of the new tokens, visual tokens in their places; padding on the left.",

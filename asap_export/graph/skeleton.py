@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 __all__ = ["canonical_operators", "weightless_model"]
 
 
-def weightless_model(config: LlavaNextConfig, dtype: torch.dtype) -> LlavaNextForConditionalGeneration:
+def weightless_model(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The model on the meta device, so that a 7B decoder is traced in megabytes.
 
     Buffers that are no part of a checkpoint (rotary frequencies, position numbers) hold their real values:
     they become constants of the graph.
     """
     with torch.device("meta"):
-        model = LlavaNextForConditionalGeneration._from_config(config, dtype=dtype).eval()
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
     for part in model.modules():
         if not isinstance(part, PreTrainedModel):
             continue

@@ -59,7 +59,7 @@ def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> GraphP
     index = torch.empty(_VISUAL, dtype=torch.int64, device="meta")
     return GraphPlan(
         "vision_encoder",
-        "Tiles of all images of a prompt to visual tokens: vision tower, projector, any-resolution packing.",
+        "Tiles of all images of a prompt to visual tokens: vision tower, projector, packing of the tiles.",
         VisionEncoder(llava),
         (Input("pixel_values", pixels, {0: "tiles"}), Input("gather_index", index, {0: "visual_tokens"})),
         {"image_features": ("visual_tokens", spec.hidden_size)},

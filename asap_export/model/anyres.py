@@ -2,8 +2,9 @@
 
 An image is seen twice: shrunk to one *base tile*, and fitted into the best of a few *grid pinpoints* that is
 cut into tiles. Of the grid's patches the ones that cover padding are dropped ("unpadding"), and a newline
-token ends each row that is left. The counts must be the checkpoint's processor's own to the token, so the
-floating-point steps here are transformers', operation by operation.
+token ends each row that is left. LLaVA-1.5 has no pinpoints: it sees one tile, without newlines.
+The counts must be the checkpoint's processor's own to the token, so the floating-point steps here are
+transformers', operation by operation.
 
 Sizes are (height, width) in pixels, as in transformers' ``image_sizes``. No torch here: runtimes use it too.
 """
@@ -22,6 +23,7 @@ __all__ = [
     "Packing",
     "TileGeometry",
     "best_resolution",
+    "max_tiles",
     "max_visual_tokens",
     "packing",
     "tile_count",
@@ -33,15 +35,20 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class TileGeometry:
-    """The square tile of a vision tower and the resolutions it is repeated to; pixels, (height, width)."""
+    """The square tile of a vision tower and the resolutions it is repeated to; pixels, (height, width).
+
+    Without ``grid_pinpoints`` an image is one tile. ``class_token``: the tower's class token is a visual token
+    too; in a grid, whose tiles are put together by their patches, it has no place.
+    """
 
     tile_size: int
     patch_size: int
     grid_pinpoints: tuple[Size, ...]
+    class_token: bool = False
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:
-        return cls(spec.tile_size, spec.patch_size, spec.grid_pinpoints)
+        return cls(spec.tile_size, spec.patch_size, spec.grid_pinpoints, spec.class_token)
 
     @property
     def side(self) -> int:
@@ -49,9 +56,9 @@ class TileGeometry:
         return self.tile_size // self.patch_size
 
     @property
-    def patches(self) -> int:
-        """Patches of one tile: the rows that the vision tower gives for it."""
-        return self.side**2
+    def features(self) -> int:
+        """Rows that the vision encoder gives for one tile: its patches, behind the class token where it counts."""
+        return self.side**2 + self.class_token
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Packing:
 
     ``tiles`` and ``visual_tokens`` are per image, the base tile and the newline tokens included.
     ``gather_index`` [visual tokens of all images], int64, points into the rows of all tiles laid end to end;
-    the row after the last of them, ``sum(tiles) * patches``, stands for the newline.
+    the row after the last of them, ``sum(tiles) * geometry.features``, stands for the newline.
     """
 
     tiles: tuple[int, ...]
@@ -73,9 +80,8 @@ def best_resolution(image_size: Size, geometry: TileGeometry) -> Size:
 
     Raises UserError for a side below one pixel.
     """
+    _check_size(image_size)
     height, width = image_size
-    if height < 1 or width < 1:
-        raise UserError(f"expected an image of at least 1 x 1 pixel, found {width} x {height}; give another")
 
     def kept_and_saved(pinpoint: Size) -> tuple[int, int]:
         scale = min(pinpoint[1] / width, pinpoint[0] / height)
@@ -83,6 +89,12 @@ def best_resolution(image_size: Size, geometry: TileGeometry) -> Size:
         return kept, kept - pinpoint[0] * pinpoint[1]
 
     return max(geometry.grid_pinpoints, key=kept_and_saved)  # the first of equals, as in transformers
+
+
+def _check_size(image_size: Size) -> None:
+    height, width = image_size
+    if height < 1 or width < 1:
+        raise UserError(f"expected an image of at least 1 x 1 pixel, found {width} x {height}; give another")
 
 
 def _grid(image_size: Size, geometry: TileGeometry) -> Size:
@@ -109,24 +121,38 @@ def _unpadded(image_size: Size, geometry: TileGeometry) -> Size:
 
 def tile_count(image_size: Size, geometry: TileGeometry) -> int:
     """Tiles of an image of (height, width) pixels, the base tile included."""
+    if not geometry.grid_pinpoints:
+        _check_size(image_size)
+        return 1
     rows, columns = _grid(image_size, geometry)
     return 1 + rows * columns
 
 
 def visual_token_count(image_size: Size, geometry: TileGeometry) -> int:
     """Visual tokens of an image of (height, width) pixels, the newline tokens included."""
+    if not geometry.grid_pinpoints:
+        _check_size(image_size)
+        return geometry.features
     rows, columns = _unpadded(image_size, geometry)
-    return geometry.patches + rows * (columns + 1)
+    return geometry.features + rows * (columns + 1)
 
 
 def max_visual_tokens(geometry: TileGeometry) -> int:
     """The most visual tokens that one image can have: a pinpoint filled to the edge, nothing unpadded."""
-    return max(visual_token_count(pinpoint, geometry) for pinpoint in geometry.grid_pinpoints)
+    counts = (visual_token_count(pinpoint, geometry) for pinpoint in geometry.grid_pinpoints)
+    return max(counts, default=geometry.features)
+
+
+def max_tiles(geometry: TileGeometry) -> int:
+    """The most tiles that one image can have, the base tile included."""
+    return max((tile_count(pinpoint, geometry) for pinpoint in geometry.grid_pinpoints), default=1)
 
 
 def _image_index(image_size: Size, geometry: TileGeometry, newline: int) -> npt.NDArray[np.int64]:
     """Rows of one image's visual tokens among its own tiles' rows, ``newline`` ending each grid row."""
-    side, base = geometry.side, geometry.patches
+    side, base = geometry.side, geometry.features
+    if not geometry.grid_pinpoints:
+        return np.arange(base, dtype=np.int64)
     grid_rows, grid_columns = _grid(image_size, geometry)
     rows, columns = grid_rows * side, grid_columns * side
     patches = np.arange(base, base + rows * columns, dtype=np.int64)
@@ -143,11 +169,11 @@ def _image_index(image_size: Size, geometry: TileGeometry, newline: int) -> npt.
 def packing(image_sizes: Sequence[Size], geometry: TileGeometry) -> Packing:
     """Tiles, token counts and gather index of all images of a prompt (any number, also none)."""
     tiles = tuple(tile_count(size, geometry) for size in image_sizes)
-    newline = sum(tiles) * geometry.patches
+    newline = sum(tiles) * geometry.features
     parts = [np.empty(0, dtype=np.int64)]
     first = 0
     for size, count in zip(image_sizes, tiles, strict=True):
         part = _image_index(size, geometry, newline - first) + first
         parts.append(part)
-        first += count * geometry.patches
+        first += count * geometry.features
     return Packing(tiles, tuple(len(part) for part in parts[1:]), np.concatenate(parts))

@@ -47,7 +47,7 @@ class Cut(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Prefill, later turns and decode steps of a LLaVA-NeXT language model, in one module.
+    """Prefill, later turns and decode steps of a LLaVA language model, in one module.
 
     ``prune_after`` layers see every new token; then the visual tokens are cut down and the other layers see
     ``kept_length`` new tokens. Where the new tokens hold no visual ones and ``kept_length`` is their number,

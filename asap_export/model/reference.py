@@ -1,4 +1,4 @@
-"""The PyTorch reference: LLaVA-NeXT that prunes in prefill and then decodes with the short cache."""
+"""The PyTorch reference: LLaVA that prunes in prefill and then decodes with the short cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""From tiles to visual tokens: vision tower, projector, and any-resolution packing as one gather."""
+"""From tiles to visual tokens: vision tower, projector, and the packing of tiles as one gather."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["VisionEncoder"]
 
 
 class VisionEncoder(nn.Module):
-    """LLaVA-NeXT's image half. Layers above the one whose features are used are never run."""
+    """LLaVA's image half. Layers above the last one whose features are used are never run."""
 
     def __init__(self, llava: Any) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class VisionEncoder(nn.Module):
         tower = llava.model.vision_tower
         self.tower = getattr(tower, "vision_model", tower)
         self.projector = llava.model.multi_modal_projector
-        self.newline = llava.model.image_newline
+        self.newline = getattr(llava.model, "image_newline", None)  # LLaVA-1.5 has none
         layers = config.vision_config.num_hidden_layers
         chosen = config.vision_feature_layer
         chosen = [chosen] if isinstance(chosen, int) else list(chosen)
@@ -29,7 +29,7 @@ class VisionEncoder(nn.Module):
     def forward(self, pixel_values: Tensor, gather_index: Tensor) -> Tensor:
         """Visual tokens of all images of a prompt, in prompt order.
 
-        pixel_values: [tiles, 3, h, w], normalised; gather_index: [N] int64 into the rows "every patch of every
+        pixel_values: [tiles, 3, h, w], normalised; gather_index: [N] int64 into the rows "all features of every
         tile, then the newline" (see ``anyres.packing``). Returns [N, D].
         """
         hidden = self.tower.pre_layrnorm(self.tower.embeddings(pixel_values))
@@ -40,6 +40,7 @@ class VisionEncoder(nn.Module):
         features = torch.cat([states[layer] for layer in self.feature_layers], dim=-1)
         if self.drop_class_token:
             features = features[:, 1:]
-        projected = self.projector(features).flatten(0, 1)  # [tiles · patches, D]
-        rows = torch.cat([projected, self.newline[None].to(projected.dtype)])
+        rows: Tensor = self.projector(features).flatten(0, 1)  # [tiles · rows of a tile, D]
+        if self.newline is not None:
+            rows = torch.cat([rows, self.newline[None].to(rows.dtype)])
         return rows[gather_index]

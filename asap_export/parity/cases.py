@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from transformers import LlavaNextProcessor
+from transformers import ProcessorMixin
 
 from asap_export.bundle import Limits
 from asap_export.model.anyres import TileGeometry, packing
@@ -68,7 +68,7 @@ def _pictures() -> list[Path]:
 
 
 def prompt_of(
-    questions: Sequence[Question], processor: LlavaNextProcessor, geometry: TileGeometry, first: bool
+    questions: Sequence[Question], processor: ProcessorMixin, geometry: TileGeometry, first: bool
 ) -> Prompt:
     """What the reference is given for a turn: transformers' own preprocessing and our packing.
 
@@ -83,6 +83,8 @@ def prompt_of(
     if not images:
         return Prompt(inputs["input_ids"], inputs["attention_mask"])
     packed = packing([(image.height, image.width) for image in images], geometry)
-    tiles = [pixels[:count] for pixels, count in zip(inputs["pixel_values"], packed.tiles, strict=True)]
+    # padded to the image with the most tiles; LLaVA-1.5's single tile comes without that dimension
+    padded = (pixels.reshape(-1, *pixels.shape[-3:]) for pixels in inputs["pixel_values"])
+    tiles = [pixels[:count] for pixels, count in zip(padded, packed.tiles, strict=True)]
     gather_index = torch.from_numpy(packed.gather_index)
     return Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)

@@ -1,9 +1,7 @@
 """What a cost is counted for: a preset, a config.json, a checkpoint or a bundle, without its weights."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asap_export.bundle import MANIFEST, Bundle
 from asap_export.bundle.presets import find_preset
@@ -69,48 +67,11 @@ def _of_bundle(bundle: Bundle) -> Subject:
 
 
 def _of_config(file: Path, name: str) -> Subject:
-    config = _llava_config(file) or _llava_next_config(file)
-    text, vision = config.text_config, config.vision_config
-    shape = DecoderShape(
-        layers=text.num_hidden_layers,
-        hidden_size=text.hidden_size,
-        intermediate_size=text.intermediate_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        vocab_size=text.vocab_size,
-    )
+    from transformers import GenerationConfig  # with torch, slow to import
+
+    from asap_export.checkpoint.sizes import model_spec, read_config
+
+    config = read_config(file)
     dtype = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
-    return _undecided(name, shape, _max_visual_tokens(config, vision.image_size, vision.patch_size), dtype)
-
-
-def _max_visual_tokens(config: Any, tile: int, patch: int) -> int:
-    from asap_export.model.anyres import TileGeometry, max_visual_tokens
-
-    if config.model_type == "llava":
-        return int((tile // patch) ** 2)
-    pinpoints = tuple((int(height), int(width)) for height, width in config.image_grid_pinpoints)
-    return max_visual_tokens(TileGeometry(tile, patch, pinpoints))
-
-
-def _llava_next_config(file: Path) -> Any:
-    from asap_export.checkpoint.sizes import read_config
-
-    return read_config(file)
-
-
-def _llava_config(file: Path) -> Any:
-    """LLaVA-1.5's configuration, None where the file is another's: it cannot be exported, but counted."""
-    try:
-        raw = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(raw, dict) or raw.get("model_type") != "llava":
-        return None
-    from transformers import LlavaConfig
-
-    try:
-        return LlavaConfig.from_dict(raw)
-    except Exception as error:  # whichever field is wrong, transformers' classes raise errors of many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"expected {file} to describe a LLaVA model, found: {reason}") from error
+    spec = model_spec(config, GenerationConfig(), dtype)
+    return _undecided(name, DecoderShape.of(spec), spec.max_visual_tokens, dtype)

@@ -137,7 +137,8 @@ class PromptReader:
         side = self._geometry.tile_size
         tiles = [np.empty((0, 3, side, side), np.float32)]
         for padded, count in zip(encoded.get("pixel_values", ()), packed.tiles, strict=True):
-            tiles.append(np.asarray(padded, np.float32)[:count])  # padded to the image with the most tiles
+            # padded to the image with the most tiles; LLaVA-1.5's single tile comes without that dimension
+            tiles.append(np.asarray(padded, np.float32).reshape(-1, 3, side, side)[:count])
         return Prompt(ids, np.concatenate(tiles), sizes)
 
 

@@ -6,6 +6,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_checkpoints import (
+    ARCHITECTURES,
+    LANGUAGE_MODELS,
+    NAMES,
+    SmallModel,
+    old_name,
+    small_model,
+    write_checkpoint,
+)
 from tiny_checkpoints import tiny_model
 
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -60,21 +69,10 @@ def test_several_shards(folder):
         tile_size=28,
         patch_size=14,
         grid_pinpoints=((28, 56), (56, 28)),
+        class_token=False,
         max_visual_tokens=16,
         dtype="fp16",
     )
-
-
-def old_name(name: str) -> str:
-    """The name a parameter had before transformers 4.52."""
-    for new, old in (
-        ("model.language_model.", "language_model.model."),
-        ("lm_head.", "language_model.lm_head."),
-        ("model.vision_tower.", "vision_tower.vision_model."),
-    ):
-        if name.startswith(new):
-            return old + name.removeprefix(new)
-    return name.removeprefix("model.")
 
 
 @pytest.mark.parametrize("naming", [old_name, str], ids=["old names", "current names"])
@@ -91,12 +89,41 @@ def test_old_and_current_tensor_names_mean_the_same(naming, tmp_path):
     assert all(torch.equal(reference[name], weight) for name, weight in weights.items())
 
 
-def test_a_tied_head_shares_the_embedding_s_place(tmp_path):
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_MODELS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_backbone_under_all_names_that_it_ever_had(architecture, language, names, tmp_path):
+    model = SmallModel(architecture, language)
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path / "small", model, names=names))
+    assert len({place.file for place in checkpoint.tensors.values()}) > 1
+    assert_places_hold(checkpoint, small_model(model).state_dict())
+
+
+def test_llava_1_5(tmp_path):
+    spec = open_checkpoint(write_checkpoint(tmp_path / "default", SmallModel("llava"))).spec
+    assert spec.architecture == "LlavaForConditionalGeneration"
+    assert (spec.grid_pinpoints, spec.class_token, spec.max_visual_tokens) == ((), False, 64)
+    full = SmallModel("llava", vision="class-token")
+    spec = open_checkpoint(write_checkpoint(tmp_path / "full", full)).spec
+    assert (spec.grid_pinpoints, spec.class_token, spec.max_visual_tokens) == ((), True, 65)
+
+
+def test_a_tied_head_shares_the_embedding_s_place_whichever_was_stored(tmp_path):
     model = tiny_model(tie_word_embeddings=True, text={"tie_word_embeddings": True})
     model.save_pretrained(tmp_path)
-    assert not any("lm_head" in name for name in load_file(tmp_path / "model.safetensors"))
-    tensors = open_checkpoint(tmp_path).tensors
-    assert tensors["lm_head.weight"] == tensors["model.language_model.embed_tokens.weight"]
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    assert not any("lm_head" in name for name in weights)
+    embedding = weights.pop("language_model.model.embed_tokens.weight")
+    for name in ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight"):
+        save_file({**weights, name: embedding}, file, metadata={"format": "pt"})
+        checkpoint = open_checkpoint(tmp_path)
+        tensors = checkpoint.tensors
+        assert tensors["lm_head.weight"] == tensors["model.language_model.embed_tokens.weight"]
+        assert tensors["lm_head.weight"].name == name
+        reference = load_model(checkpoint, "fp16")
+        assert torch.equal(reference.lm_head.weight, embedding)
+        assert torch.equal(reference.model.language_model.embed_tokens.weight, embedding)
 
 
 def test_constants_that_old_versions_stored_are_passed_over(tmp_path):

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_checkpoints import SmallModel, write_checkpoint
 from tiny_checkpoints import tiny_config, tiny_model
 
 from asap_export.checkpoint.checkpoint import open_checkpoint
-from asap_export.checkpoint.loading import load_processor
+from asap_export.checkpoint.loading import check_processor, load_processor
 from asap_export.errors import UserError
 
 
@@ -85,8 +86,11 @@ def test_another_architecture_names_the_supported_ones(changes, said, folder):
         (lambda config: config.update(vision_feature_select_strategy="full"), "config.json, found full"),
         (
             lambda config: config.update(vision_feature_select_strategy="odd"),
-            "to describe a LLaVA-NeXT model",
+            "to describe a LlavaNextForConditionalGeneration",
         ),
+        (lambda config: config.update(vision_feature_layer=3), "-3 to 2, found [3]"),
+        (lambda config: config.update(vision_feature_layer=[1, -4]), "-3 to 2, found [1, -4]"),
+        (lambda config: config.update(vision_feature_layer=[]), "-3 to 2, found []"),
         (lambda config: config.update(image_grid_pinpoints=[[28, 30]]), "28-pixel tile, found [28, 30]"),
         (lambda config: config.update(image_grid_pinpoints=[]), "28-pixel tile, found none"),
         (lambda config: config.update(quantization_config={"bits": 4}), "expected unquantized weights"),
@@ -96,7 +100,10 @@ def test_another_architecture_names_the_supported_ones(changes, said, folder):
             ),
             "found rope type dynamic",
         ),
-        (lambda config: config["text_config"].update(hidden_size="wide"), "to describe a LLaVA-NeXT model"),
+        (
+            lambda config: config["text_config"].update(hidden_size="wide"),
+            "to describe a LlavaNextForConditionalGeneration",
+        ),
     ],
 )
 def test_what_the_graphs_cannot_hold(change, said, folder):
@@ -106,9 +113,20 @@ def test_what_the_graphs_cannot_hold(change, said, folder):
 
 def test_a_sliding_window_below_the_positions(tmp_path):
     tiny_model("mistral", text={"sliding_window": 100}).save_pretrained(tmp_path)
-    assert "found sliding_window 100" in refusal(tmp_path)
+    message = refusal(tmp_path)
+    assert "found sliding_window 100" in message and "set max_position_embeddings to 100" in message
+    change_config(tmp_path, lambda config: config["text_config"].update(max_position_embeddings=100))
+    assert open_checkpoint(tmp_path).spec.max_position_embeddings == 100
     tiny_model("mistral", text={"sliding_window": 256}).save_pretrained(tmp_path)
     assert open_checkpoint(tmp_path).spec.text_model_type == "mistral"
+
+
+def test_a_sliding_window_of_qwen2_counts_where_a_layer_has_it(tmp_path):
+    window = {"use_sliding_window": True, "sliding_window": 100}
+    tiny_model("qwen2", text={**window, "max_window_layers": 1}).save_pretrained(tmp_path)
+    assert "found sliding_window 100" in refusal(tmp_path)
+    tiny_model("qwen2", text={**window, "max_window_layers": 2}).save_pretrained(tmp_path)
+    assert open_checkpoint(tmp_path).spec.layers == 2
 
 
 def test_a_missing_shard(folder):
@@ -179,3 +197,37 @@ def test_quantized_weights(tmp_path):
 def test_a_folder_without_processor_files(folder):
     with pytest.raises(UserError, match="expected the processor's files"):
         load_processor(folder)
+
+
+@pytest.mark.parametrize("architecture", ["llava", "llava_next"])
+@pytest.mark.parametrize(
+    ("file", "change", "found"),
+    [
+        # what checkpoints of before transformers 4.48 lack: the class token is subtracted but was never counted
+        ("processor_config.json", {"num_additional_image_tokens": 0}, "found .* in tiles of 56 x 56"),
+        ("processor_config.json", {"vision_feature_select_strategy": "full"}, "found .* in tiles of 56 x 56"),
+        ("processor_config.json", {"patch_size": 8}, "found .* in tiles of 56 x 56"),
+        (
+            "preprocessor_config.json",
+            {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}},
+            "in tiles of 28 x 28",
+        ),
+        ("processor_config.json", {"image_token": "<pad>"}, "found 0 in tiles"),
+    ],
+)
+def test_a_processor_that_does_not_fit_the_model(architecture, file, change, found, tmp_path):
+    folder = write_checkpoint(tmp_path / "small", SmallModel(architecture))
+    spec = open_checkpoint(folder).spec
+    check_processor(folder, spec)
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | change))
+    with pytest.raises(UserError, match=f"expected .* image tokens .* {found}"):
+        check_processor(folder, spec)
+
+
+def test_a_processor_that_takes_no_image(tmp_path):
+    folder = write_checkpoint(tmp_path / "small", SmallModel("llava_next"))
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    settings["image_processor_type"] = "CLIPImageProcessor"
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"expected a processor in .* that takes an image"):
+        check_processor(folder, open_checkpoint(folder).spec)

@@ -27,12 +27,13 @@ def test_a_folder_that_is_no_checkpoint(checkpoint: Path, tmp_path: Path) -> Non
 
 def test_another_architecture(checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
-    config |= {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"]}
+    config |= {"model_type": "llava_onevision", "architectures": ["LlavaOnevisionForConditionalGeneration"]}
     (checkpoint / "config.json").write_text(json.dumps(config))
     said = export_refused(tmp_path)
-    assert "found LlavaForConditionalGeneration" in said
+    assert "found LlavaOnevisionForConditionalGeneration" in said
     assert (
-        "LlavaNextForConditionalGeneration (language model llama, mistral, qwen2; vision tower CLIP)" in said
+        "LlavaForConditionalGeneration or LlavaNextForConditionalGeneration "
+        "(language model llama, mistral, qwen2; vision tower CLIP)" in said
     )
 
 

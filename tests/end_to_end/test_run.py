@@ -73,6 +73,17 @@ def test_a_chat_reads_turns_from_stdin_and_a_later_turn_may_bring_an_image(demo_
     assert len(done.stdout.splitlines()) >= 2
 
 
+def test_a_chat_with_llava_1_5_whose_images_all_have_the_same_count(llava_1_5_bundle: Path) -> None:
+    turns = f"Hello?\n/image {SIGN}\n/image {MAT}\nAnd what are these?\n"
+    done = run(
+        "run", llava_1_5_bundle, "--chat", "--image", MAT, "--max-new-tokens", "4", "--no-stream", text=turns
+    )
+    assert [re.sub(r" \(.*", "", line) for line in done.stderr.splitlines()] == [
+        "all 65 visual tokens kept",
+        "all 130 visual tokens kept",
+    ]
+
+
 def test_a_chat_that_a_script_feeds_ends_at_the_first_mistake(demo_bundle: Path) -> None:
     done = run(
         "run",

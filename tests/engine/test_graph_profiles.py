@@ -1,7 +1,7 @@
 """Optimization profiles: every request that the limits allow lies within them, and the graphs agree."""
 
 import pytest
-from engine_specs import MISTRAL, TINY, VICUNA
+from engine_specs import LLAVA_1_5, MISTRAL, TINY, VICUNA
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.pruning.config import Budget, PruningConfig
 
-SPECS = st.sampled_from((VICUNA, MISTRAL, TINY))
+SPECS = st.sampled_from((VICUNA, MISTRAL, TINY, LLAVA_1_5))
 LIMITS = st.builds(Limits, st.integers(1, 8), st.integers(1, 3), st.integers(1, 2000), st.integers(1, 1500))
 PRUNINGS = st.sampled_from(
     (

@@ -14,6 +14,7 @@ from asap_export.errors import UserError
 from asap_export.model.anyres import (
     TileGeometry,
     best_resolution,
+    max_tiles,
     max_visual_tokens,
     packing,
     tile_count,
@@ -54,8 +55,8 @@ def transformers_packing(image_sizes: list[tuple[int, int]], geometry: TileGeome
     model = transformers_model(geometry)
     pinpoints = model.config.image_grid_pinpoints
     tiles = [image_size_to_num_patches(size, pinpoints, geometry.tile_size) for size in image_sizes]
-    rows = torch.arange(sum(tiles) * geometry.patches, dtype=torch.float64)
-    features = rows.view(-1, geometry.patches, 1).split(tiles)
+    rows = torch.arange(sum(tiles) * geometry.features, dtype=torch.float64)
+    features = rows.view(-1, geometry.features, 1).split(tiles)
     newline = torch.tensor([float(len(rows))], dtype=torch.float64)
     packed, _ = model.pack_image_features(features, torch.tensor(image_sizes), "default", newline)
     return [image[:, 0].long().numpy() for image in packed]
@@ -99,7 +100,7 @@ def test_several_images_share_one_newline_row(image_sizes, geometry):
         theirs = transformers_packing(image_sizes, geometry)
         np.testing.assert_array_equal(ours.gather_index, np.concatenate(theirs))
         assert ours.visual_tokens == tuple(len(image) for image in theirs)
-        assert ours.gather_index.max() <= sum(ours.tiles) * geometry.patches
+        assert ours.gather_index.max() <= sum(ours.tiles) * geometry.features
 
 
 @pytest.mark.parametrize("geometry", [LLAVA_NEXT, DEMO, ODD])
@@ -109,7 +110,7 @@ def test_extreme_shapes_keep_the_base_tile_and_what_transformers_keeps(geometry,
     for size in ((short, short * ratio), (short * ratio, short)):
         (theirs,) = transformers_packing([size], geometry)
         np.testing.assert_array_equal(packing([size], geometry).gather_index, theirs)
-        assert len(theirs) >= geometry.patches
+        assert len(theirs) >= geometry.features
 
 
 def test_known_counts_of_llava_next():
@@ -128,7 +129,23 @@ def test_rows_are_in_reading_order_over_the_tiles():
     assert packing([(2, 4)], tiny).gather_index.tolist() == expected
 
 
+@pytest.mark.parametrize("class_token", [False, True])
+def test_without_pinpoints_an_image_is_one_tile_and_all_features_are_tokens(class_token):
+    single = TileGeometry(336, 14, (), class_token)
+    count = 577 if class_token else 576
+    assert max_visual_tokens(single) == visual_token_count((100, 900), single) == count
+    assert max_tiles(single) == tile_count((900, 100), single) == 1
+    ours = packing([(336, 336), (10, 2_000)], single)
+    assert (ours.tiles, ours.visual_tokens) == ((1, 1), (count, count))
+    np.testing.assert_array_equal(ours.gather_index, np.arange(2 * count))
+
+
+def test_the_most_tiles():
+    assert (max_tiles(LLAVA_NEXT), max_tiles(ODD), max_tiles(MANY)) == (5, 10, 17)
+
+
+@pytest.mark.parametrize("geometry", [DEMO, TileGeometry(56, 7, ())])
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (-3, 4)])
-def test_an_image_without_pixels_is_refused(size):
+def test_an_image_without_pixels_is_refused(size, geometry):
     with pytest.raises(UserError, match="at least 1 x 1"):
-        packing([size], DEMO)
+        packing([size], geometry)

@@ -1,14 +1,15 @@
-"""With pruning off, the reference is transformers' LLaVA-NeXT; with pruning on, it is the method."""
+"""With pruning off, the reference is transformers' own model; with pruning on, it is the method."""
 
 import copy
 
 import pytest
 import torch
 from PIL import Image
+from small_checkpoints import EVERY_MODEL, SmallModel, small_model, write_checkpoint
 from transformers import AutoProcessor
 
 from asap_export.checkpoint.checkpoint import open_checkpoint
-from asap_export.checkpoint.loading import load_model
+from asap_export.checkpoint.loading import load_model, load_processor
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.reference import Prompt, Reference
 from asap_export.pruning.config import PruningConfig
@@ -37,14 +38,18 @@ def reference(llava):
     return build
 
 
-def inputs_of(processor, texts, image_names):
+def inputs_of(processor, texts, image_names, spec=CHECKPOINT.spec):
     """transformers' inputs, and the same as a Prompt."""
     images = [Image.open(f"{IMAGES}/{name}").convert("RGB") for name in image_names]
     inputs = processor(text=texts, images=images or None, return_tensors="pt", padding=True)
     if not images:
         return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"])
-    packed = packing(inputs["image_sizes"].tolist(), TileGeometry.of(CHECKPOINT.spec))
+    packed = packing([(image.height, image.width) for image in images], TileGeometry.of(spec))
+    if not spec.grid_pinpoints:  # LLaVA-1.5 has one tile per image
+        inputs["pixel_values"] = inputs["pixel_values"][:, None]
     tiles = [pixels[:count] for pixels, count in zip(inputs["pixel_values"], packed.tiles, strict=True)]
+    inputs["pixel_values"] = torch.cat(tiles)
+    assert (inputs["input_ids"] == spec.image_token_id).sum() == sum(packed.visual_tokens)
     gather_index = torch.from_numpy(packed.gather_index)
     return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)
 
@@ -82,6 +87,32 @@ def test_without_pruning_it_is_transformers_model(llava, processor, reference, t
     assert torch.equal(found.tokens, new)
     for ours, theirs in zip(found.logits, expected.logits, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def small_folders(tmp_path_factory):
+    """A checkpoint for each way to preprocess images: their language models and weights are of no interest."""
+    ways = {("llava", False): "penultimate", ("llava", True): "class-token", ("llava_next", False): "first"}
+    base = tmp_path_factory.mktemp("small")
+    return {
+        way: write_checkpoint(base / vision, SmallModel(way[0], vision=vision))
+        for way, vision in ways.items()
+    }
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+def test_every_backbone_without_pruning_is_transformers_model(small_folders, model):
+    folder = small_folders[model.architecture, "class-token" in model.vision]
+    processor = load_processor(folder)
+    processor.tokenizer.padding_side = "left"
+    llava = small_model(model)
+    inputs, prompt = inputs_of(processor, *CASES["a batch"], open_checkpoint(folder).spec)
+    with torch.no_grad():
+        expected = llava(**inputs).logits[:, -1]
+
+    output, _ = Reference(llava, PruningConfig(method="none")).prefill(prompt, keep=0)
+
+    torch.testing.assert_close(output.logits[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pruning", [{}, {"method": "fastv"}, {"method": "random"}, {"trim_early_kv": False}])

@@ -67,6 +67,8 @@ def test_a_configuration_of_llava_1_5_can_be_counted_too(tmp_path: Path) -> None
     facts = flops_facts(config_file(tmp_path, LLAVA_1_5_CONFIG), budget=Budget(keep=167), dtype="fp16")
     assert facts | {"model": "llava-1.5-7b"} == flops_facts("llava-1.5-7b", budget=Budget(keep=167))
     assert facts["visual_tokens"] == 576
+    full = LLAVA_1_5_CONFIG | {"vision_feature_select_strategy": "full"}
+    assert flops_facts(config_file(tmp_path, full))["visual_tokens"] == 577
 
 
 def test_the_demo_checkpoint_is_the_default() -> None:

@@ -19,20 +19,29 @@ IMAGES = Path(__file__).parents[2] / "examples" / "images"
 NEW_TOKENS = 16
 
 
-@pytest.fixture(scope="module")
-def dense(dense_bundle):
-    return asap_export.load(dense_bundle, provider="cpu", threads=1)
+@pytest.fixture(scope="module", params=["LLaVA-NeXT", "LLaVA-1.5"])
+def architecture(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def llava():
-    return load_model(open_checkpoint(None), "fp32")
+def dense(architecture, request):
+    name = "dense_bundle" if architecture == "LLaVA-NeXT" else "llava_1_5_bundle"
+    return asap_export.load(request.getfixturevalue(name), provider="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def llava(architecture, request):
+    folder = None if architecture == "LLaVA-NeXT" else request.getfixturevalue("llava_1_5_checkpoint")
+    return load_model(open_checkpoint(folder), "fp32")
 
 
 def transformers_answer(llava, prompt: Prompt, dense) -> tuple[int, ...]:
     """Greedy tokens of transformers for one prompt; like a bundle, it may not write the image token."""
     pictures = {}
-    if prompt.image_sizes:
+    if prompt.image_sizes and not dense.spec.grid_pinpoints:
+        pictures = {"pixel_values": torch.from_numpy(prompt.pixel_values)}
+    elif prompt.image_sizes:
         pictures = {
             "pixel_values": torch.from_numpy(padded_tiles(prompt, dense)),
             "image_sizes": torch.tensor(prompt.image_sizes),
