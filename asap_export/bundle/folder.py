@@ -47,12 +47,18 @@ class Bundle:
         bundle = cls(path, read_manifest(path))
         bundle._check_listing()
         try:
-            bundle._check_files(hash_weights, progress)
+            bundle._check_files(progress)
+            if hash_weights:
+                bundle.check_weights(progress)
         except OSError as error:
             raise UserError(
                 f"expected readable files in {path}, found {error.strerror}: {error.filename}"
             ) from error
         return bundle
+
+    def check_weights(self, progress: ProgressCallback = no_progress) -> None:
+        """Check the hashes of the weights, which opening leaves out. Raises UserError where one is altered."""
+        self._check_hashes([name for name in self.manifest.files if name.startswith(WEIGHTS)], progress)
 
     def graph_path(self, name: GraphName) -> Path:
         """The ONNX file of ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
@@ -93,19 +99,22 @@ class Bundle:
             if name not in self.manifest.files:
                 raise UserError(f"expected {name} among the files of manifest.json, found no entry; {_AGAIN}")
 
-    def _check_files(self, hash_weights: bool, progress: ProgressCallback) -> None:
+    def _check_files(self, progress: ProgressCallback) -> None:
         files = self.manifest.files
-        paths = {name: inside(self.path, name) for name in files}
-        for name, path in paths.items():
+        for name in files:
+            path = inside(self.path, name)
             if not path.is_file():
                 raise UserError(f"expected {name} in {self.path}, found no such file; {_AGAIN}")
             size = path.stat().st_size
             if size != files[name].size:
                 raise UserError(f"expected {files[name].size} bytes in {name}, found {size}; {_AGAIN}")
-        hashed = {name: path for name, path in paths.items() if hash_weights or not name.startswith(WEIGHTS)}
-        for name, digest in sha256_of_each(hashed, "Check bundle", progress).items():
-            if digest != files[name].sha256:
-                expected = files[name].sha256[:12]
+        self._check_hashes([name for name in files if not name.startswith(WEIGHTS)], progress)
+
+    def _check_hashes(self, names: list[str], progress: ProgressCallback) -> None:
+        paths = {name: inside(self.path, name) for name in names}
+        for name, digest in sha256_of_each(paths, "Check bundle", progress).items():
+            if digest != self.manifest.files[name].sha256:
+                expected = self.manifest.files[name].sha256[:12]
                 raise UserError(f"expected sha256 {expected}... of {name}, found {digest[:12]}...; {_AGAIN}")
 
 

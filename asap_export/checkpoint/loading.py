@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -72,21 +73,33 @@ def check_processor(folder: Path, spec: ModelSpec) -> None:
         )
 
 
-def load_model(checkpoint: Checkpoint, dtype: str) -> PreTrainedModel:
-    """The model with its weights as "fp32", "fp16" or "bf16" on the CPU, in eval mode."""
-    with _no_progress_bar():
+def load_model(checkpoint: Checkpoint, dtype: str, layers: int | None = None) -> PreTrainedModel:
+    """The model with its weights as "fp32", "fp16" or "bf16" on the CPU, in eval mode.
+
+    ``layers``: only so many decoder layers, the first; the others' weights are not read.
+    """
+    config = deepcopy(checkpoint.config)
+    text = config.text_config
+    if layers is not None:
+        text.num_hidden_layers = layers
+        if getattr(text, "layer_types", None) is not None:
+            text.layer_types = text.layer_types[:layers]
+    with _quietly():
         model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint.folder, dtype=TORCH_DTYPES[dtype], local_files_only=True
+            checkpoint.folder, config=config, dtype=TORCH_DTYPES[dtype], local_files_only=True
         )
     return model.eval()
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
+def _quietly() -> Iterator[None]:
+    """No progress bar, and no list of the layers that were left out on purpose."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

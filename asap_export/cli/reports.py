@@ -35,7 +35,18 @@ def verify_command(
     provider: ProviderOption = "auto",
     image: Annotated[
         list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="Also compare on it, repeatable."),
+        typer.Option(
+            "--image", metavar="FILE", help="Compare on it instead of the built-in ones, repeatable."
+        ),
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers",
+            metavar="N",
+            help="Compare only the first N decoder layers and the pruning, on fewer prompts: for a model larger "
+            "than memory.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,6 +61,7 @@ def verify_command(
             revision=revision,
             provider=provider,
             images=tuple(image or ()),
+            layers=layers,
             progress=progress,
         )
     facts = report.facts()

@@ -4,6 +4,7 @@ ONNX Runtime's CPU provider has no bfloat16 kernels, so such a graph cannot be c
 has the same nodes and the same (already rounded) weights, and shows whether the graph is right.
 """
 
+import shutil
 from pathlib import Path
 
 import onnx
@@ -15,14 +16,17 @@ from asap_export.graph.weights import place_weights
 __all__ = ["write_float32_copy"]
 
 
-def write_float32_copy(graph: Path, folder: Path) -> Path:
-    """Write the float32 copy of a bfloat16 graph into another folder, weights beside it; returns its path."""
-    model = ir.from_proto(onnx.load(graph, load_external_data=False))
-    places = {}
+def write_float32_copy(graph: onnx.ModelProto, weights: Path, folder: Path) -> None:
+    """Write the float32 copy of a bfloat16 graph, whose weights lie in the folder ``weights``, into ``folder``,
+    weights beside it."""
+    model = ir.from_proto(graph)
+    places, codes = {}, set()
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            places[name] = _place(tensor, graph.parent)
+        if isinstance(tensor, ir.ExternalTensor) and tensor.dtype != ir.DataType.BFLOAT16:
+            codes.add(str(tensor.location))  # 4-bit codes stay what they are; their scales are widened
+        elif isinstance(tensor, ir.ExternalTensor):
+            places[name] = _place(tensor, weights)
             del model.graph.initializers[name]
             model.graph.inputs.append(value)
             value.const_value = None
@@ -36,9 +40,9 @@ def write_float32_copy(graph: Path, folder: Path) -> Path:
         if node.op_type == "Cast" and node.attributes.get_int("to") == ir.DataType.BFLOAT16:
             node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
     place_weights(model, places, "fp32", folder, link=_never)
-    path = folder / graph.name
-    ir.save(model, path)
-    return path
+    for location in codes:
+        _link_or_copy(weights / location, folder / location)
+    ir.save(model, folder / f"{model.graph.name}.onnx")
 
 
 def _widen(value: ir.Value) -> None:
@@ -47,10 +51,16 @@ def _widen(value: ir.Value) -> None:
 
 
 def _place(tensor: ir.ExternalTensor, folder: Path) -> TensorPlace:
-    kind = "bf16" if tensor.dtype == ir.DataType.BFLOAT16 else "fp32"
     shape = tuple(int(size) for size in tensor.shape.numpy())
     offset, length = tensor.offset or 0, tensor.length or 0
-    return TensorPlace(folder / tensor.location, str(tensor.name), offset, length, kind, shape)
+    return TensorPlace(folder / tensor.location, str(tensor.name), offset, length, "bf16", shape)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 def _never(source: Path, relative: str) -> None:

@@ -9,7 +9,7 @@ scales [N, K/block].
 [K/block, N]. That is ONNX's INT4 tensor [K, N].
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,13 +59,16 @@ def transposed(codes: Codes) -> Codes:
     return np.ascontiguousarray(packed.T)
 
 
-def dequantized_weights(file: Path) -> Iterator[tuple[str, Floats]]:
-    """Every weight of a quantized file by its parameter's name, as float32 [N, K], one at a time."""
+def dequantized_weights(file: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Floats]]:
+    """Every weight of a quantized file (or those ``wanted``) by its parameter's name, as float32 [N, K], one at a
+    time."""
     with safe_open(file, framework="pt") as tensors:  # of its frameworks NumPy lacks bfloat16
         form = tensors.metadata()[FORM]
         for key in tensors.keys():  # noqa: SIM118  # not a dict
             if key.endswith(CODES):
                 name = key.removesuffix(CODES)
+                if wanted is not None and name not in wanted:
+                    continue
                 scales = tensors.get_tensor(name + SCALES).float().numpy()
                 yield name, _dequantized(tensors.get_tensor(key).numpy(), scales, form)
 

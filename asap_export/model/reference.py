@@ -133,21 +133,45 @@ class Reference:
 
         ``suppress_tokens`` are never chosen.
         """
-        choose = _chooser(temperature, top_p, seed)
         output, context = self.prefill(prompt, keep, context)
-        generated = Generated(prompt.input_ids.new_zeros(prompt.input_ids.shape[0], 0))
-        ended = torch.zeros(prompt.input_ids.shape[0], dtype=torch.bool)
+        return self.continued(
+            output.logits,
+            context,
+            max_new_tokens,
+            eos_token_ids=eos_token_ids,
+            suppress_tokens=suppress_tokens,
+            choose=_chooser(temperature, top_p, seed),
+        )
+
+    @torch.no_grad()
+    def continued(
+        self,
+        logits: Tensor,
+        context: Context,
+        max_new_tokens: int,
+        *,
+        eos_token_ids: tuple[int, ...] = (),
+        suppress_tokens: tuple[int, ...] = (),
+        choose: Callable[[Tensor], Tensor] | None = None,
+    ) -> Generated:
+        """What follows on a prefill's logits [B, 1, V]: greedy, unless ``choose`` takes tokens [B, 1] from logits
+        [B, V]."""
+        choose = choose or _chooser(0.0, 1.0, 0)
+        rows = logits.shape[0]
+        generated = Generated(torch.zeros(rows, 0, dtype=torch.int64))
+        ended = torch.zeros(rows, dtype=torch.bool)
         eos = torch.tensor(eos_token_ids, dtype=torch.int64)
         while True:
-            logits = output.logits[:, 0].float()
-            logits[:, list(suppress_tokens)] = -torch.inf
-            tokens = choose(logits)
-            generated.logits.append(logits)
+            last = logits[:, 0].float().clone()
+            last[:, list(suppress_tokens)] = -torch.inf
+            tokens = choose(last)
+            generated.logits.append(last)
             generated.tokens = torch.cat([generated.tokens, tokens], dim=1)
             ended |= torch.isin(tokens[:, 0], eos)
             if generated.tokens.shape[1] == max_new_tokens or bool(ended.all()):
                 return generated
             output, context = self.step(tokens, context)
+            logits = output.logits
 
 
 def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], Tensor]:

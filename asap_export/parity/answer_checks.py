@@ -2,8 +2,7 @@
 
 import torch
 
-from asap_export.model.reference import Generated
-from asap_export.parity.cases import Case
+from asap_export.parity.recording import Recorded
 from asap_export.parity.verdict import Check
 from asap_export.runtime.model import Model
 from asap_export.runtime.request import Request
@@ -12,21 +11,17 @@ __all__ = ["check_answers"]
 
 
 def check_answers(
-    case: Case,
-    model: Model,
-    expected: Generated,
-    keep: int,
-    max_new_tokens: int,
-    limit: float,
-    selection_is_ambiguous: bool,
+    recorded: Recorded, model: Model, max_new_tokens: int, limit: float, selection_is_ambiguous: bool
 ) -> Check:
     """Greedy tokens of a case's only turn, sequence by sequence, up to the first end token.
 
     A difference is AMBIGUOUS where the two largest logits of the reference lie closer together than ``limit``
     (relative to the largest logit), or where a choice of visual tokens already was.
     """
+    case, expected = recorded.case, recorded.answer
+    assert expected is not None
     requests = [
-        Request(question.marked_text, question.images, max_new_tokens, keep=keep, template=False)
+        Request(question.marked_text, question.images, max_new_tokens, keep=recorded.keep, template=False)
         for question in case.turns[0]
     ]
     found = [list(answer.token_ids) for answer in model.generate_batch(requests)]

@@ -6,67 +6,73 @@ the pruning nodes are given is an output, so that a choice within rounding excus
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import onnx_ir as ir
-import onnxruntime
+from onnx_ir.passes import common
 
 from asap_export.graph.operators import DOMAIN
 from asap_export.parity.recording import Array
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 
-__all__ = ["ForcedDecoder", "ProbedDecoder"]
+__all__ = ["ForcedDecoder", "ProbedDecoder", "StoredGraph"]
+
+
+class StoredGraph(NamedTuple):
+    """A graph, and the folder in which its weights lie; the graph itself need not be a file."""
+
+    model: onnx.ModelProto
+    folder: Path
+
+    def open(self, provider: str = "cpu") -> OnnxRuntimeSession:
+        """A session that reads the weights where they are."""
+        content = self.model.SerializeToString()
+        return OnnxRuntimeSession(content, provider, weights=self.folder, fold_constants=False)
 
 
 class ForcedDecoder:
     """``decoder.onnx`` with the outputs of its last pruning node fed from outside."""
 
-    def __init__(self, decoder: Path) -> None:
-        model = ir.from_proto(onnx.load(decoder, load_external_data=False))
+    def __init__(self, decoder: StoredGraph) -> None:
+        model = ir.from_proto(decoder.model)
         pruning_nodes = [node for node in model.graph if node.domain == DOMAIN]
         self._forced = [str(value.name) for value in _force(model.graph, pruning_nodes[-1])]
-        self._session = _session(ir.to_proto(model), decoder.parent)
-        self._inputs = {value.name for value in self._session.get_inputs()}
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._inputs = {str(value.name) for value in model.graph.inputs}
+        self._outputs = [str(value.name) for value in model.graph.outputs]
+        self._session = StoredGraph(ir.to_proto(model), decoder.folder).open()
 
     def run(self, feeds: Mapping[str, Array], hidden: Array, index: Array) -> dict[str, Array]:
         """All outputs but kept_index, given the reference's survivors: hidden [B, K, D], index [B, K] int64."""
         forced = dict(zip(self._forced, (hidden, index) if len(self._forced) == 2 else (index,), strict=True))
         given = {name: value for name, value in (*feeds.items(), *forced.items()) if name in self._inputs}
-        return dict(zip(self._outputs, self._session.run(None, given), strict=True))
+        return self._session.run(given, on_host=self._outputs)
 
 
 class ProbedDecoder:
-    """``decoder.onnx`` with the numbers that its choices hang on as outputs."""
+    """``decoder.onnx`` up to its cut, with the numbers that its choices hang on as outputs."""
 
-    def __init__(self, decoder: Path) -> None:
-        model = onnx.load(decoder, load_external_data=False)
-        nodes = {node.op_type: node for node in model.graph.node if node.domain == DOMAIN}
-        self._probes = {"score": nodes["AsapTopK"].input[0]}
+    def __init__(self, decoder: StoredGraph) -> None:
+        model = ir.from_proto(decoder.model)
+        nodes = {node.op_type: node for node in model.graph if node.domain == DOMAIN}
+        probed = {"score": nodes["AsapTopK"].inputs[0]}
         if "AsapMerge" in nodes:
-            hidden, _, _, salience, mass = nodes["AsapMerge"].input
-            self._probes |= {"hidden": hidden, "salience": salience, "mass": mass}
-        given = {value.name for value in model.graph.output}
-        model.graph.output.extend(
-            onnx.ValueInfoProto(name=name)
-            for name in dict.fromkeys(self._probes.values())
-            if name not in given
-        )
-        self._session = _session(model, decoder.parent)
+            hidden, _, _, salience, mass = nodes["AsapMerge"].inputs
+            probed |= {"hidden": hidden, "salience": salience, "mass": mass}
+        self._probes = {name: str(value.name) for name, value in probed.items() if value is not None}
+        graph = model.graph
+        graph.outputs.clear()
+        graph.outputs.extend({value.name: value for value in probed.values() if value is not None}.values())
+        # Only now are the layers behind the cut unused, and their weights never read.
+        common.RemoveUnusedNodesPass()(model)
+        self._inputs = {str(value.name) for value in graph.inputs}
+        self._session = StoredGraph(ir.to_proto(model), decoder.folder).open()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """score, salience, mass: [B, T] float32; hidden: [B, T, D]; the last three where the graph merges."""
-        return dict(
-            zip(self._probes, self._session.run(list(self._probes.values()), dict(feeds)), strict=True)
-        )
-
-
-def _session(model: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+        given = {name: value for name, value in feeds.items() if name in self._inputs}
+        found = self._session.run(given, on_host=tuple(self._probes.values()))
+        return {name: found[value] for name, value in self._probes.items()}
 
 
 def _force(graph: ir.Graph, node: ir.Node) -> list[ir.Value]:

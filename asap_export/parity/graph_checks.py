@@ -1,15 +1,11 @@
 """Each graph of a bundle against the reference's module, on the reference's own inputs."""
 
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from asap_export.model.reference import Prompt
-from asap_export.parity.forced import ForcedDecoder, ProbedDecoder
-from asap_export.parity.recording import Array, Recording, Step, to_array
+from asap_export.parity.forced import ForcedDecoder, ProbedDecoder, StoredGraph
+from asap_export.parity.recording import Array, Step, Turn, to_array
 from asap_export.parity.selection import Margins, decision_margins
 from asap_export.parity.verdict import Check, Verdict, compare, worst
 from asap_export.pruning.config import PruningConfig
@@ -19,92 +15,101 @@ __all__ = ["GraphChecks"]
 
 
 class GraphChecks:
-    """Compares sessions with the recorded reference.
+    """Compares sessions with what the reference did; ``limit``: see ``verdict.tolerance``."""
 
-    ``decoder`` is the file behind its session; ``limit``: see ``verdict.tolerance``.
-    """
+    def __init__(self, pruning: PruningConfig, limit: float) -> None:
+        self._pruning, self._limit = pruning, limit
+        self._ambiguous: list[tuple[str, Step]] = []
 
-    def __init__(
-        self, pruning: PruningConfig, decoder: Path, sessions: Sessions, recording: Recording, limit: float
-    ) -> None:
-        self._pruning, self._decoder_file, self._sessions = pruning, decoder, sessions
-        self._recording, self._limit = recording, limit
+    def turn(self, turn: Turn, sessions: Sessions) -> list[Check]:
+        """All three graphs on a turn."""
+        checks = [*self._vision(turn, sessions), self._embedding(turn, sessions)]
+        for number, step in enumerate(turn.steps):
+            name = turn.name if number == 0 else f"{turn.name}, decode step {number}"
+            checks += self._decoder(name, step, sessions)
+        return checks
 
-    def vision(self, case: str, prompt: Prompt, expected: Tensor) -> list[Check]:
-        """vision_encoder.onnx; nothing where the prompt has no image. expected: [N, D]."""
+    def settle(self, decoder: StoredGraph) -> list[Check]:
+        """Look into the steps that were ambiguous, all of them: with the cut laid open, then with the reference's
+        kept set forced upon the graph. Opens a session for each, one at a time."""
+        if not self._ambiguous:
+            return []
+        checks = self._probed(ProbedDecoder(decoder))
+        return checks + self._forced(ForcedDecoder(decoder))
+
+    def _vision(self, turn: Turn, sessions: Sessions) -> list[Check]:
+        """vision_encoder.onnx; nothing where the prompt has no image."""
+        prompt = turn.prompt
         if prompt.pixel_values is None or prompt.gather_index is None:
             return []
-        pixels = prompt.pixel_values.to(self._recording.reference.dtype)
+        pixels = prompt.pixel_values.to(turn.features.dtype)
         feeds = {"pixel_values": to_array(pixels), "gather_index": to_array(prompt.gather_index)}
-        found = self._sessions.vision_encoder.run(feeds, on_host=("image_features",))["image_features"]
-        return [compare("graphs", case, "image_features", found, to_array(expected), self._limit)]
+        found = sessions.vision_encoder.run(feeds, on_host=("image_features",))["image_features"]
+        return [compare("graphs", turn.name, "image_features", found, to_array(turn.features), self._limit)]
 
-    def embedding(self, case: str, prompt: Prompt, features: Tensor, expected: Tensor) -> Check:
+    def _embedding(self, turn: Turn, sessions: Sessions) -> Check:
         """embed_tokens.onnx looks up and puts in place: nothing is computed, so every bit must agree."""
-        feeds = {"input_ids": to_array(prompt.input_ids), "image_features": to_array(features)}
-        found = self._sessions.embed_tokens.run(feeds, on_host=("inputs_embeds",))["inputs_embeds"]
-        return compare("graphs", case, "inputs_embeds", found, to_array(expected), 0.0)
+        feeds = {"input_ids": to_array(turn.prompt.input_ids), "image_features": to_array(turn.features)}
+        found = sessions.embed_tokens.run(feeds, on_host=("inputs_embeds",))["inputs_embeds"]
+        expected = to_array(turn.steps[0].inputs["inputs_embeds"])
+        return compare("graphs", turn.name, "inputs_embeds", found, expected, 0.0)
 
-    def decoder(self, case: str, step: Step) -> list[Check]:
+    def _decoder(self, case: str, step: Step, sessions: Sessions) -> list[Check]:
         """decoder.onnx on one step: logits, keys and values of every layer, and the kept set.
 
-        Where the outputs differ and the reference's choice was closer than rounding, the kept set of the
-        reference is forced upon the graph: then everything must agree, and so must the scores that the graph's
-        own choice came from. The step is AMBIGUOUS.
+        Where the outputs differ and the reference's choice was closer than rounding, the step is AMBIGUOUS and
+        waits for ``settle``: with the reference's kept set forced upon the graph everything must agree, and so
+        must the scores that the graph's own choice came from.
         """
-        feeds, expected = step.feeds(self._recording.reference), step.expected()
+        expected = step.expected()
         names = [name for name in expected if name != "kept_index" or self._pruning.prunes]
-        found = self._sessions.decoder.run(feeds, on_host=names)
+        found = sessions.decoder.run(step.feeds(), on_host=names)
         checks = self._compare_outputs(case, found, expected)
         if step.cut is None or not bool(step.visual.any()):
             return checks
         margins = decision_margins(step.cut, self._pruning)
         kept = _kept_check(case, step, found["kept_index"], margins)
-        if worst((kept, *checks)) == "PASS":
+        if worst((kept, *checks)) == "PASS" or margins.smallest > self._limit:
             return [kept, *checks]
-        if margins.smallest > self._limit:
-            return [kept, *checks]
-        excused = replace(kept, verdict="AMBIGUOUS")
-        return [excused, *self._probed(case, step, feeds), *self._forced(case, step, feeds, expected)]
+        self._ambiguous.append((case, step))
+        return [replace(kept, verdict="AMBIGUOUS")]
 
     def _compare_outputs(self, case: str, found: dict[str, Array], expected: dict[str, Array]) -> list[Check]:
         floats = (name for name in expected if name != "kept_index")
         return [compare("graphs", case, name, found[name], expected[name], self._limit) for name in floats]
 
-    def _forced(
-        self, case: str, step: Step, feeds: dict[str, Array], expected: dict[str, Array]
-    ) -> list[Check]:
-        assert step.cut is not None
-        survivors = step.cut.survivors
-        found = self._forced_decoder.run(feeds, to_array(survivors.hidden), to_array(survivors.kept_index))
-        return self._compare_outputs(f"{case}, kept set forced", found, expected)
-
-    def _probed(self, case: str, step: Step, feeds: dict[str, Array]) -> list[Check]:
-        """The numbers that the graph's own choice hangs on: rounding may decide between them, not change them."""
-        cut = step.cut
-        assert cut is not None
-        visual, valid = to_array(cut.visual_mask), to_array(cut.new_mask)
-        seen = cut.seen
-        expected = {"score": seen.score, "hidden": cut.hidden, "salience": seen.salience, "mass": seen.mass}
+    def _forced(self, decoder: ForcedDecoder) -> list[Check]:
         checks = []
-        for name, found in self._probed_decoder.run(feeds).items():
-            where = valid if name == "hidden" else visual
-            numbers = found[where], to_array(expected[name])[where]
-            checks.append(compare("graphs", f"{case}, cut laid open", f"cut.{name}", *numbers, self._limit))
+        for case, step in self._ambiguous:
+            assert step.cut is not None
+            survivors = step.cut.survivors
+            hidden = survivors.hidden.to(step.inputs["inputs_embeds"].dtype)
+            found = decoder.run(step.feeds(), to_array(hidden), to_array(survivors.kept_index))
+            checks += self._compare_outputs(f"{case}, kept set forced", found, step.expected())
         return checks
 
-    @cached_property
-    def _probed_decoder(self) -> ProbedDecoder:
-        return ProbedDecoder(self._decoder_file)
-
-    @cached_property
-    def _forced_decoder(self) -> ForcedDecoder:
-        return ForcedDecoder(self._decoder_file)
+    def _probed(self, decoder: ProbedDecoder) -> list[Check]:
+        """The numbers that the graph's own choice hangs on: rounding may decide between them, not change them."""
+        checks = []
+        for case, step in self._ambiguous:
+            cut = step.cut
+            assert cut is not None
+            visual, valid = to_array(cut.visual_mask), to_array(cut.new_mask)
+            seen = cut.seen
+            expected = {"score": seen.score, "hidden": cut.hidden}
+            expected |= {"salience": seen.salience, "mass": seen.mass}
+            for name, found in decoder.run(step.feeds()).items():
+                where = valid if name == "hidden" else visual
+                numbers = found[where], to_array(expected[name])[where]
+                checks.append(
+                    compare("graphs", f"{case}, cut laid open", f"cut.{name}", *numbers, self._limit)
+                )
+        return checks
 
 
 def _kept_check(case: str, step: Step, found: Array, margins: Margins) -> Check:
     """Overlap of the kept visual tokens, and how clear the choice was."""
-    visual, expected = to_array(step.visual), to_array(step.output.kept_index)
+    visual, expected = to_array(step.visual), to_array(step.kept_index)
     if found.shape != expected.shape:
         detail = f"kept {list(found.shape)} tokens, expected {list(expected.shape)}"
         return Check("graphs", case, "kept_index", "FAIL", detail=detail)

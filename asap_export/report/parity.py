@@ -29,6 +29,8 @@ def parity_tables(facts: Facts) -> Group:
         parts += [Text(""), _others(others[:_SHOWN])]
     if len(others) > _SHOWN:
         parts.append(Text(f"and {len(others) - _SHOWN} more in parity.json"))
+    if facts["quantization"]:
+        parts += [Text(""), _quantization(facts["quantization"])]
     parts += [Text(""), *(Text(f"note: {note}") for note in facts["notes"]), _verdict(facts)]
     return Group(*parts)
 
@@ -65,7 +67,7 @@ def _kind(check: Facts) -> str:
         if part[0] == "cut":
             return f"decoder: {part[1]} before an ambiguous cut"
         return f"{graph}: {part[2] + 's of all layers' if part[0] == 'present' else check['name']}"
-    return f"{check['name']}" if check["group"] == "operators" else "greedy answers"
+    return "greedy answers" if check["group"] == "answers" else f"{check['name']}"
 
 
 def _badness(check: Facts) -> tuple[int, float]:
@@ -90,10 +92,39 @@ def _others(checks: list[Facts]) -> Table:
     return table
 
 
+def _quantization(error: Facts) -> Table:
+    """What quantization costs: PyTorch with the checkpoint's weights against PyTorch with the dequantized ones."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"int{error['bits']}, block size {error['block_size']}", overflow="fold")
+    table.add_column("error", justify="right")
+    table.add_column("of what it is a part", overflow="fold")
+    rows = [
+        (f"{error['weights']} weights, mean", error["weight_mean"], "the weight's norm"),
+        (f"worst: {error['worst_weight']}", error["weight_worst"], "the weight's norm"),
+        ("hidden states before the cut", error["hidden"], "their norm"),
+        ("logits of the first new token", error["logits"], "their norm"),
+    ]
+    for name, value, part in rows:
+        if value is not None:
+            table.add_row(name, f"{value:.1%}", part)
+    for name, value, part in (
+        ("kept visual tokens that are others", error["kept"], "all kept ones"),
+        ("greedy tokens from the first other one on", error["tokens"], "all tokens"),
+    ):
+        if value is not None:
+            table.add_row(name, f"{1 - value:.1%}", part)
+    return table
+
+
 def _verdict(facts: Facts) -> Text:
     verdict = facts["verdict"]
+    part = (
+        ""
+        if facts["layers"] == facts["all_layers"]
+        else f"{facts['layers']} of {facts['all_layers']} layers, "
+    )
     return Text.assemble(
         (verdict, _STYLES[verdict]),
-        f": {_MEANING[verdict]} ({len(facts['checks'])} comparisons, {facts['compared_dtype']}, "
+        f": {_MEANING[verdict]} ({part}{len(facts['checks'])} comparisons, {facts['compared_dtype']}, "
         f"{facts['provider']}, largest error allowed {facts['limit']:.1e} of a tensor's largest value)",
     )

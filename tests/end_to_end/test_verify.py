@@ -25,6 +25,15 @@ def test_a_sound_bundle_passes_and_keeps_the_report(copy: Path) -> None:
     assert json.loads(run("inspect", copy, "--json").stdout)["parity"]
 
 
+def test_the_first_layers_alone(copy: Path) -> None:
+    done = run("verify", copy, "--layers", "3")
+    said = " ".join(done.stdout.split())
+    assert "note: only the first 3 of 8 decoder layers were compared" in said
+    assert "PASS: the bundle computes what PyTorch computes (3 of 8 layers," in said
+    assert json.loads((copy / "parity.json").read_text())["layers"] == 3
+    assert "expected --layers between 3 and 8" in refused("verify", copy, "--layers", "2")
+
+
 def test_a_fault_in_a_graph_fails_with_status_1(copy: Path) -> None:
     graph = copy / "decoder.onnx"
     model = onnx.load(graph, load_external_data=False)

@@ -2,16 +2,14 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from damaged_bundles import rewrite_manifest
 from onnx import helper, numpy_helper
 
-from asap_export.bundle import FileInfo, sha256_of
-from asap_export.bundle.folder import read_manifest
 from asap_export.checkpoint.sources import DEMO
 from asap_export.errors import UserError
 from asap_export.parity import verify
@@ -41,13 +39,6 @@ def damage(tmp_path):
         return folder
 
     return damage
-
-
-def rewrite_manifest(folder, name):
-    """Make the manifest fit a changed file."""
-    manifest = read_manifest(folder)
-    info = FileInfo(sha256_of(folder / name), (folder / name).stat().st_size)
-    (folder / "manifest.json").write_text(replace(manifest, files={**manifest.files, name: info}).text())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""Whether a comparison fits into memory, asked before it starts.
+
+PyTorch and ONNX Runtime are never open together. Both hold weights as float32: the reference computes in it, and
+ONNX Runtime's CPU provider widens fp16 when it opens a graph.
+"""
+
+import math
+import re
+
+from asap_export.bundle import Manifest
+from asap_export.checkpoint.checkpoint import Checkpoint
+from asap_export.errors import UserError
+from asap_export.memory import available_memory, gigabytes
+
+__all__ = ["check_memory", "memory_needed"]
+
+_FLOAT32 = 4  # bytes
+_LAYER = re.compile(r"language_model\.layers\.(\d+)\.")
+_STEPS = {"all": 36, "few": 9}  # recorded, of all cases: a prefill and two tokens for each turn
+_TEXT = 64  # tokens of a prompt, about
+
+
+def check_memory(checkpoint: Checkpoint, manifest: Manifest, layers: int | None) -> None:
+    """Raise UserError where there is too little memory to compare all decoder layers, or the first ``layers``."""
+    needed, available = memory_needed(checkpoint, manifest, layers), available_memory()
+    if needed <= available:
+        return
+    total, pruning = manifest.model.layers, manifest.pruning
+    what = f"all {total} layers" if layers is None else f"{layers} layers"
+    fewer = min(total, pruning.prune_after + 2 if pruning.prunes else 2)
+    enough = memory_needed(checkpoint, manifest, fewer)
+    if (layers is None or fewer < layers) and enough <= available:
+        advice = f"use --layers {fewer}, which takes about {gigabytes(enough)}"
+    else:
+        advice = "free some, or verify on another machine"
+    raise UserError(
+        f"expected about {gigabytes(needed)} of free memory to compare {what} with PyTorch in float32, found "
+        f"{gigabytes(available)}; {advice}"
+    )
+
+
+def memory_needed(checkpoint: Checkpoint, manifest: Manifest, layers: int | None) -> int:
+    """Bytes, about: weights, what one layer computes with at the longest prompt, and the recorded caches."""
+    model = manifest.model
+    compared = model.layers if layers is None else layers
+    shapes = {
+        (place.file, place.offset): place.shape  # tied parameters share a place
+        for name, place in checkpoint.tensors.items()
+        if (layer := _LAYER.search(name)) is None or int(layer[1]) < compared
+    }
+    weights = _FLOAT32 * sum(math.prod(shape) for shape in shapes.values())
+    tokens = model.max_visual_tokens + _TEXT
+    attention = 3 * _FLOAT32 * model.heads * tokens**2  # logits, their softmax, and what allocators hold back
+    kept = manifest.budget.keep_for(model.max_visual_tokens, model.layers, manifest.pruning.prune_after)
+    cache = 2 * model.kv_heads * model.head_dim * compared * (kept + _TEXT) * _FLOAT32
+    return weights + attention + _STEPS["all" if layers is None else "few"] * cache

@@ -1,0 +1,135 @@
+"""What is compared with PyTorch: a bundle's own graphs, a float32 copy of them, or their first layers."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from asap_export.bundle import Bundle
+from asap_export.bundle.manifest import GraphName
+from asap_export.checkpoint.loading import TORCH_DTYPES
+from asap_export.errors import UserError
+from asap_export.graph.float32 import write_float32_copy
+from asap_export.graph.shorten import keep_first_layers
+from asap_export.parity.forced import StoredGraph
+from asap_export.runtime.model import Model
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.providers import Provider, choose_provider, open_sessions
+from asap_export.runtime.session import Sessions
+
+__all__ = ["Subject", "check_layers", "subject_of"]
+
+_OTHERS: tuple[GraphName, ...] = ("vision_encoder", "embed_tokens")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Graphs to compare; no session is open yet.
+
+    ``bundle`` is the one under test, with the manifest of the shortened model where its first layers stand for
+    it; ``decoder`` its decoder graph; ``folder`` holds the other two; ``dtype`` is that of the graphs, which a
+    float32 ``copy`` of a bfloat16 bundle does not share with the manifest; ``notes`` say what is not compared.
+    """
+
+    bundle: Bundle
+    decoder: StoredGraph
+    folder: Path
+    dtype: str
+    provider: Provider
+    is_shortened: bool
+    notes: tuple[str, ...]
+
+    @property
+    def is_copy(self) -> bool:
+        return self.dtype != self.bundle.manifest.dtype
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return TORCH_DTYPES[self.dtype]
+
+    def open(self) -> Model:
+        """Sessions for all three graphs."""
+        if self.provider == "tensorrt":
+            return Model(self.bundle, open_sessions(self.bundle, self.provider), self.provider)
+        vision, embedding = (
+            OnnxRuntimeSession(
+                self.folder / self.bundle.manifest.graphs[graph].file, self.provider, fold_constants=False
+            )
+            for graph in _OTHERS
+        )
+        sessions = Sessions(vision, embedding, self.decoder.open(self.provider))
+        return Model(self.bundle, sessions, self.provider, self.dtype)
+
+
+def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None:
+    """Raise UserError where the first ``layers`` layers cannot be compared alone."""
+    if layers is None:
+        return
+    total, pruning = bundle.manifest.model.layers, bundle.manifest.pruning
+    fewest = pruning.prune_after + 1 if pruning.prunes else 1
+    if not fewest <= layers <= total:
+        reason = f", because the cut comes after layer {pruning.prune_after}" if pruning.prunes else ""
+        raise UserError(f"expected --layers between {fewest} and {total}{reason}, found {layers}; change it")
+    if provider == "tensorrt":
+        raise UserError(
+            "expected --provider cpu or cuda with --layers, found tensorrt, whose engines cannot be shortened; "
+            "leave --layers out or change the provider"
+        )
+
+
+@contextmanager
+def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) -> Iterator[Subject]:
+    """The bundle's graphs, or, where bfloat16 meets a CPU, their float32 copies, which go with the block.
+
+    With ``layers``, of the decoder only the first ones, run by ONNX Runtime.
+    """
+    notes: list[str] = []
+    decoder = onnx.load(bundle.graph_path("decoder"), load_external_data=False)
+    total = bundle.manifest.model.layers
+    shortened = layers is not None and layers < total
+    if shortened:
+        assert layers is not None
+        decoder, bundle = _shortened(decoder, layers), _with_layers(bundle, layers)
+        notes.append(
+            f"only the first {layers} of {total} decoder layers were compared, with the vision encoder, the "
+            f"embeddings, the pruning, the final norm and the head; layers {layers + 1} to {total} were not"
+        )
+    on_cpu = provider == "cpu" or (provider == "auto" and not torch.cuda.is_available())
+    if bundle.manifest.dtype != "bf16" or not on_cpu:
+        provider = choose_provider(_without_engines(bundle) if layers is not None else bundle, provider)
+        graph = StoredGraph(decoder, bundle.path)
+        dtype = bundle.manifest.dtype
+        yield Subject(bundle, graph, bundle.path, dtype, provider, shortened, tuple(notes))
+        return
+    with tempfile.TemporaryDirectory(prefix="asap-export-") as name:
+        folder = Path(name)
+        for other in _OTHERS:
+            stored = onnx.load(bundle.graph_path(other), load_external_data=False)
+            write_float32_copy(stored, bundle.path, folder)
+        write_float32_copy(decoder, bundle.path, folder)
+        notes.append(
+            "ONNX Runtime's CPU provider cannot run bf16: what was checked is a float32 copy of the same graphs "
+            "with the same bf16 weights, against a float32 reference with these weights"
+        )
+        copy = StoredGraph(onnx.load(folder / "decoder.onnx", load_external_data=False), folder)
+        yield Subject(bundle, copy, folder, "fp32", "cpu", shortened, tuple(notes))
+
+
+def _shortened(decoder: onnx.ModelProto, layers: int) -> onnx.ModelProto:
+    model = ir.from_proto(decoder)
+    keep_first_layers(model, layers)
+    return ir.to_proto(model)
+
+
+def _with_layers(bundle: Bundle, layers: int) -> Bundle:
+    model = replace(bundle.manifest.model, layers=layers)
+    return replace(bundle, manifest=replace(bundle.manifest, model=model))
+
+
+def _without_engines(bundle: Bundle) -> Bundle:
+    return replace(bundle, manifest=replace(bundle.manifest, engines=()))
