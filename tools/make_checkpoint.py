@@ -122,8 +122,8 @@ def shards_of(shapes: dict[str, torch.Size], itemsize: int) -> list[list[str]]:
     return shards
 
 
-def write_weights(folder: Path, config: dict[str, Any], dtype: str, seed: int) -> None:
-    """All shards and their index."""
+def write_weights(folder: Path, config: dict[str, Any], dtype: str, seed: int) -> int:
+    """All shards and their index; returns the bytes of all weights."""
     with torch.device("meta"):
         parsed = AutoConfig.for_model(**config)
         model = AutoModelForImageTextToText.from_config(parsed)
@@ -143,6 +143,21 @@ def write_weights(folder: Path, config: dict[str, Any], dtype: str, seed: int) -
     total = sum(shape.numel() for shape in shapes.values()) * DTYPES[dtype].itemsize
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    return total
+
+
+def write_checkpoint(folder: Path, preset: Preset, layers: int | None, dtype: str, seed: int) -> None:
+    """All files of the checkpoint, in ``folder`` when they are complete."""
+    config = model_config(preset, layers, dtype)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, content in {"config.json": config, **processor_files(preset)}.items():
+        (partial / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for name in FROM_DEMO:
+        shutil.copyfile(DEMO / name, partial / name)
+    total = write_weights(partial, config, dtype, seed)
+    partial.rename(folder)
     print(f"{folder}: {total / 1e9:.2f} GB of weights, {dtype}")
 
 
@@ -159,16 +174,7 @@ def main() -> int:
         arguments.error(f"expected --like to name one of {', '.join(presets())}, found {given.like}")
     if given.output.exists():
         arguments.error(f"expected a new folder, found {given.output}; remove it or choose another")
-    config = model_config(preset, given.layers, given.dtype)
-    partial = given.output.with_name(f".{given.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, content in {"config.json": config, **processor_files(preset)}.items():
-        (partial / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    for name in FROM_DEMO:
-        shutil.copyfile(DEMO / name, partial / name)
-    write_weights(partial, config, given.dtype, given.seed)
-    partial.rename(given.output)
+    write_checkpoint(given.output, preset, given.layers, given.dtype, given.seed)
     return 0
 
 
