@@ -18,7 +18,7 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import criterion, observe_attention
 from asap_export.pruning.scores import row_weight
 
-__all__ = ["OperatorNodes", "expected_nodes"]
+__all__ = ["OperatorNodes", "as_compared", "expected_nodes"]
 
 # Nodes and reference get the same numbers and both compute in float32: only the order of additions differs, and
 # where the result is rounded to fewer bits, it may fall to the other side.
@@ -67,10 +67,9 @@ class OperatorNodes:
         for output, expected in outputs.items():
             exact = expected.dtype.kind in "ib"
             limit = 0.0 if exact else _LIMIT + _rounding(expected.dtype)
-            if output in ("mass", "salience"):  # defined on visual tokens only
-                visual = to_array(cut.visual_mask)
-                expected, found[output] = expected[visual], found[output][visual]
-            checks.append(compare("operators", case, f"{name}.{output}", found[output], expected, limit))
+            visual = to_array(cut.visual_mask)
+            ours, theirs = (as_compared(output, values, visual) for values in (found[output], expected))
+            checks.append(compare("operators", case, f"{name}.{output}", ours, theirs, limit))
         return checks
 
     def _run(self, name: str, inputs: Mapping[str, Array], outputs: list[str]) -> dict[str, Array]:
@@ -102,6 +101,18 @@ class OperatorNodes:
             ir_version=self._model.ir_version,
         )
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def as_compared(output: str, values: Array, visual_mask: Array) -> Array:
+    """What of a node's output is compared. visual_mask: [B, T] bool."""
+    if output in ("mass", "salience"):  # defined on visual tokens only
+        return values[visual_mask]
+    if output == "bias":
+        # A logarithm: where it is near its floor, one rounding of a salience near 0 is a large step of it, and
+        # nothing of the weight that an attention is multiplied with.
+        weights: Array = np.exp(values)
+        return weights
+    return values
 
 
 def _as_given(cut: Cut, dtype: torch.dtype, pruning: PruningConfig) -> Cut:
