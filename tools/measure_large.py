@@ -74,16 +74,14 @@ def steps(folder: Path, like: str, layers: int | None) -> list[Step]:
     ]  # fmt: skip
 
 
-def measure(step: Step) -> Measured:
+def measure(step: Step, folder: Path) -> Measured:
     """Run a step; its children's memory counts where they are larger."""
-    if step.name == "checkpoint" and Path(step.command[-1]).exists():
-        return Measured(step.name, 0.0, 0, None, ["found"])
     before = time.perf_counter()
     with subprocess.Popen(
         step.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
-        said = process.stdout.read().splitlines()
+        said = process.stdout.read().replace(str(folder), "FOLDER").splitlines()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - before
@@ -114,15 +112,20 @@ def show(results: list[Measured]) -> None:
 
 
 def write_report(path: Path, like: str, layers: int | None, results: list[Measured]) -> None:
-    """Everything again as JSON, with the machine and the versions."""
+    """Everything again as JSON, with the machine and the versions; other steps of an earlier run stay."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    measured = {result.name: asdict(result) for result in results}
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"steps": []}
+    if (earlier.get("like"), earlier.get("layers")) == (like, layers):
+        measured = {step["name"]: step for step in earlier["steps"]} | measured
+    order = [step.name for step in steps(path.parent, like, layers)]
     report = {
         "date": utc_now(),
         "like": like,
         "layers": layers,
         "machine": {"cores": os.cpu_count(), "memory": memory, "processor": platform.machine()},
         "tools": tool_versions(),
-        "steps": [asdict(result) for result in results],
+        "steps": sorted(measured.values(), key=lambda step: order.index(step["name"])),
     }
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -149,8 +152,11 @@ def main() -> int:
         chosen = [step for step in chosen if step.name in names]
     results = []
     for step in chosen:
+        if step.name == "checkpoint" and (given.folder / "checkpoint").exists():
+            print("checkpoint: found", flush=True)
+            continue
         print(f"{step.name} ...", flush=True)
-        results.append(measure(step))
+        results.append(measure(step, given.folder))
         print("\n".join(f"  {line}" for line in results[-1].said), flush=True)
         write_report(given.folder / "large.json", given.like, given.layers, results)
     show(results)
