@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from asap_export.checkpoint.shards import TensorPlace
+from asap_export.checkpoint.shards import TensorPlace, same_bytes
 from asap_export.errors import UserError
 
 __all__ = ["by_parameter_name", "empty_model"]
@@ -28,7 +28,8 @@ def by_parameter_name(
 ) -> dict[str, TensorPlace]:
     """Every parameter of ``model`` with its stored tensor, tied ones included; order of the model.
 
-    Raises UserError that names what is missing, unknown, or of another shape; ``origin`` is said in it.
+    Raises UserError that names what is missing, unknown, of another shape, or tied and yet different; ``origin``
+    is said in it.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     # Constants that older versions stored and current ones compute.
@@ -43,9 +44,7 @@ def by_parameter_name(
         elif name.rpartition(".")[2] not in computed:
             unknown.append(place.name)
     for tied, source in model.all_tied_weights_keys.items():
-        for name, other in ((tied, source), (source, tied)):  # either may be the one that was stored
-            if name not in found and other in found:
-                found[name] = found[other]
+        _tie(found, tied, source)
     if missing := [name for name in wanted if name not in found]:
         raise UserError(f"expected all weights of the model in {origin}, found no {_listed(missing)}")
     if unknown:
@@ -57,6 +56,21 @@ def by_parameter_name(
                 f"found {list(found[name].shape)} in {found[name].file}"
             )
     return {name: found[name] for name in wanted}
+
+
+def _tie(found: dict[str, TensorPlace], tied: str, source: str) -> None:
+    """Give two parameters that are one the same place. Either may be the one that was stored, or both.
+
+    Raises UserError where both were stored and differ: transformers would not tie them, and a graph would.
+    """
+    if tied in found and source in found and not same_bytes(found[tied], found[source]):
+        raise UserError(
+            f"expected {found[tied].name} and {found[source].name} to be equal, as config.json ties them, found "
+            f"other values in {found[tied].file}; set tie_word_embeddings to false in config.json"
+        )
+    place = found.get(source) or found.get(tied)
+    if place is not None:
+        found[tied] = found[source] = place
 
 
 class _Renaming:

@@ -9,7 +9,7 @@ from typing import Any
 
 from asap_export.errors import UserError
 
-__all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "shard_names"]
+__all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "same_bytes", "shard_names"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -70,6 +70,22 @@ def read_shard(file: Path) -> Iterator[TensorPlace]:
         )
     for name, entry in header.items():
         yield _place(file, name, entry, start)
+
+
+def same_bytes(one: TensorPlace, other: TensorPlace, piece: int = 1 << 24) -> bool:
+    """Whether two stored tensors have the same dtype, shape and values, bit for bit."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    with one.file.open("rb") as ours, other.file.open("rb") as theirs:
+        ours.seek(one.offset)
+        theirs.seek(other.offset)
+        left = one.nbytes
+        while left:
+            size = min(left, piece)
+            if ours.read(size) != theirs.read(size):
+                return False
+            left -= size
+    return True
 
 
 def _header(file: Path) -> tuple[dict[str, Any], int]:

@@ -20,6 +20,7 @@ from tiny_checkpoints import tiny_model
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, load_model
 from asap_export.checkpoint.shards import TensorPlace
+from asap_export.errors import UserError
 from asap_export.spec import ModelSpec
 
 NUMPY_DTYPES = {"fp32": np.float32, "fp16": np.float16}
@@ -124,6 +125,25 @@ def test_a_tied_head_shares_the_embedding_s_place_whichever_was_stored(tmp_path)
         reference = load_model(checkpoint, "fp16")
         assert torch.equal(reference.lm_head.weight, embedding)
         assert torch.equal(reference.model.language_model.embed_tokens.weight, embedding)
+
+
+def test_a_tied_head_that_was_stored_as_well_is_the_embedding_or_an_error(tmp_path):
+    """transformers ties two equal tensors and leaves two different ones apart."""
+    model = tiny_model(tie_word_embeddings=True, text={"tie_word_embeddings": True})
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    embedding = weights["language_model.model.embed_tokens.weight"]
+
+    save_file(
+        {**weights, "language_model.lm_head.weight": embedding.clone()}, file, metadata={"format": "pt"}
+    )
+    tensors = open_checkpoint(tmp_path).tensors
+    assert tensors["lm_head.weight"] == tensors["model.language_model.embed_tokens.weight"]
+
+    save_file({**weights, "language_model.lm_head.weight": embedding + 1}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lm_head.weight and .*embed_tokens.weight to be equal.*found other"):
+        open_checkpoint(tmp_path)
 
 
 def test_constants_that_old_versions_stored_are_passed_over(tmp_path):
