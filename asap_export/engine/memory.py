@@ -9,7 +9,7 @@ from asap_export.memory import gigabytes
 
 __all__ = ["WeightSizes", "check_memory", "engine_weights", "peak_memory"]
 
-# Measured with TensorRT-RTX 1.7; the figures are in docs/architecture.md.
+# A line above what builds with TensorRT-RTX 1.7 allocated; docs/architecture.md says which.
 _BASE = 500_000_000  # bytes
 _PER_BYTE = 1.75  # of weights
 _PER_QUANTIZED_BYTE, _PER_BYTE_HELD_TWICE = 2.25, 3.0  # the latter where a step may take several rows
