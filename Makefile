@@ -23,7 +23,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 
-# A 7B model with random weights from checkpoint to answer: 40 GB of disk in LARGE, 24 GB of memory, half an hour.
+# A 7B model with random weights from checkpoint to engine: 40 GB of disk in LARGE, 24 GB of memory, 20 minutes.
 large: $(INSTALLED)
 	$(BIN)/python tools/measure_large.py $(LARGE)
 
