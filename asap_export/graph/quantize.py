@@ -155,7 +155,6 @@ def _use_matmul_nbits(graph: ir.Graph, layer: Linear, stored: list[ir.Value], bl
             attributes=sizes,
             domain=_CONTRIB,
             name=product.name,
-            outputs=None,
         )
         _take_place(graph, product, node)
     graph.remove(layer.transpose, safe=True)
