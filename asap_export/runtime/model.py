@@ -32,9 +32,9 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     """The bundle in the folder ``path``, ready to answer.
 
     ``provider``: "cpu" or "cuda" for ONNX Runtime, "tensorrt" for the bundle's engines, "auto" for the best
-    of them here; ``threads``: of ONNX Runtime on the CPU, by default one per core. The model's ``note`` says so
-    where weights stay on disk for want of memory. Raises UserError where the bundle is damaged, the provider cannot
-    run it, or memory cannot hold its weights even as stored.
+    of them here; ``threads``: of ONNX Runtime on the CPU, by default one per core. The model's ``note`` says
+    where weights stay on disk for want of memory. Raises UserError where the bundle is damaged, the provider
+    cannot run it, or memory cannot hold its weights even as stored.
     """
     bundle = Bundle.open(path)
     chosen = choose_provider(bundle, provider)
