@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "asap_export"
 
 FOUNDATION = ("errors", "memory", "progress", "spec")
 ROOMS = (
-    "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "report", "export",
+    "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "report", "export",
     "cli", "__main__",
 )  # fmt: skip
 # These open finished bundles on machines that have no torch.
