@@ -75,6 +75,14 @@ def export_command(
         bool | None,
         typer.Option("--merge/--no-merge", help="Merge near-duplicates; on.", rich_help_panel=_PRUNING),
     ] = None,
+    bimask: Annotated[
+        bool | None,
+        typer.Option(
+            "--bimask/--no-bimask",
+            help="Open the causal mask softly in the scoring layer (SG-BiMask); on.",
+            rich_help_panel=_PRUNING,
+        ),
+    ] = None,
     prune_after: Annotated[
         int | None,
         typer.Option("--prune-after", help="Layers that see every token; 2.", rich_help_panel=_PRUNING),
@@ -151,6 +159,7 @@ def export_command(
             "lambda_max": lambda_max,
             "threshold": threshold,
             "merge": merge,
+            "bidirectional": bimask,
             "prune_after": prune_after,
             "trim_early_kv": trim_early_kv,
         },
@@ -229,11 +238,16 @@ def _quantization(quantize: str | None, block_size: int | None, weights: str) ->
 def _pruning(dense: bool, options: dict[str, Any]) -> PruningConfig:
     """The configuration; an option that would do nothing is refused, not ignored."""
     given = {name: value for name, value in options.items() if value is not None}
-    idle = {"dense": set(given), "fastv": {"score", "lambda_max", "threshold", "merge"} & set(given)}
-    chosen = "dense" if dense else given.get("method", "asap")
-    for name in sorted(idle.get(chosen, ())):
-        by = "--dense" if dense else f"--method {chosen}"
-        raise UserError(
-            f"expected no --{name.replace('_', '-')} with {by}, found one; it would do nothing, leave it out"
-        )
+    asaps_own = {"score", "lambda_max", "threshold", "merge", "bidirectional"}
+    idle = {"--dense": set(given) if dense else set(), "--no-bimask": set(), "--method fastv": set()}
+    if given.get("method") == "fastv":
+        idle["--method fastv"] = asaps_own & set(given)
+    if given.get("bidirectional") is False:
+        idle["--no-bimask"] = {"lambda_max"} & set(given)
+    for by, names in idle.items():
+        for name in sorted(names):
+            option = "bimask" if name == "bidirectional" else name.replace("_", "-")
+            raise UserError(
+                f"expected no --{option} with {by}, found one; it would do nothing, leave it out"
+            )
     return PruningConfig(method="none") if dense else PruningConfig(**given)

@@ -30,7 +30,7 @@ def expected_nodes(pruning: PruningConfig) -> tuple[str, ...]:
     if not pruning.prunes:
         return ()
     present = {
-        "AsapMask": pruning.method == "asap",
+        "AsapMask": pruning.weighs_mass,
         "AsapScore": criterion(pruning) in ("received", "text", "last"),
         "AsapTopK": True,
         "AsapMerge": pruning.method == "asap" and pruning.merge,
@@ -131,7 +131,9 @@ def _reference(name: str, cut: Cut, pruning: PruningConfig) -> tuple[dict[str, A
     if name == "AsapMask":
         inputs = {"query": cut.query, "key": cut.key}
         inputs |= {"visual_mask": cut.visual_mask, "attention_mask": cut.attention_mask}
-        outputs = dict(zip(("bias", "mass", "salience"), (seen.bias, seen.mass, seen.salience), strict=True))
+        # Its own bias, which the layer is not given where the mask stays causal.
+        masked = operators.mask(*inputs.values(), pruning.lambda_max, cut.scale)
+        outputs = dict(zip(("bias", "mass", "salience"), masked, strict=True))
     elif name == "AsapScore":
         weight = row_weight(criterion(pruning), cut.visual_mask, cut.new_mask)
         inputs = {"query": cut.query, "key": cut.key, "bias": seen.bias, "row_weight": weight}

@@ -20,6 +20,7 @@ class PruningConfig:
 
     ``prune_after`` decoder layers see every token; the last of them is the scoring layer. ``lambda_max`` in
     (0, 1] scales the soft mask of Eq 4, ``threshold`` is the cosine above which a token is absorbed (Eq 6).
+    Without ``bidirectional`` the scoring layer has the causal mask instead of SG-BiMask.
     ``trim_early_kv`` also drops the pruned tokens from the KV cache of the layers before the cut. ``seed``
     is read by ``random`` only.
     """
@@ -30,6 +31,7 @@ class PruningConfig:
     lambda_max: float = 0.5
     threshold: float = 0.9
     merge: bool = True
+    bidirectional: bool = True
     trim_early_kv: bool = True
     seed: int = 0
 
@@ -48,6 +50,11 @@ class PruningConfig:
     @property
     def prunes(self) -> bool:
         return self.method != "none"
+
+    @property
+    def weighs_mass(self) -> bool:
+        """Whether anything reads the attention mass (Eq 2): the soft mask, merging, or the score."""
+        return self.method == "asap" and (self.bidirectional or self.merge or self.score == "salience")
 
 
 @dataclass(frozen=True)

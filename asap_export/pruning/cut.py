@@ -47,14 +47,15 @@ def observe_attention(
     tokens = query.shape[2]
     past = key.shape[2] - tokens
     new_mask = attention_mask[:, past:]
-    if config.method == "asap":
+    if config.weighs_mass:
         bias, mass, salience = operators.mask(
             query, key, visual_mask, attention_mask, config.lambda_max, scale
         )
     else:
+        mass = salience = torch.zeros(visual_mask.shape, device=query.device)
+    if config.method != "asap" or not config.bidirectional:
         closed = torch.full((), -torch.inf, device=query.device)
         bias = torch.where(causal_mask(attention_mask, tokens), torch.zeros_like(closed), closed)
-        mass = salience = torch.zeros(visual_mask.shape, device=query.device)
     if config.method == "random":
         generator = torch.Generator(device="cpu").manual_seed(config.seed)
         score = torch.rand(visual_mask.shape, generator=generator).to(query.device)

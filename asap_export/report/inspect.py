@@ -90,7 +90,8 @@ def _pruning(pruning: dict[str, Any]) -> str:
     said = [pruning["method"], f"after {pruning['prune_after']} layers", caches]
     if pruning["method"] == "asap":
         merging = f"merge above cosine {pruning['threshold']:g}" if pruning["merge"] else "no merging"
-        said += [f"score {pruning['score']}", f"lambda max {pruning['lambda_max']:g}", merging]
+        mask = f"lambda max {pruning['lambda_max']:g}" if pruning["bidirectional"] else "causal mask"
+        said += [f"score {pruning['score']}", mask, merging]
     if pruning["method"] == "random":
         said.append(f"seed {pruning['seed']}")
     return ", ".join(said)

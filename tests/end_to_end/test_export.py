@@ -46,6 +46,7 @@ def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
         "lambda_max": 0.25,
         "threshold": 0.8,
         "merge": False,
+        "bidirectional": True,
         "trim_early_kv": False,
         "seed": 0,
     }

@@ -61,6 +61,8 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         (["--dense", "--keep", "40"], "expected no budget with --dense"),
         (["--dense", "--score", "last"], "expected no --score with --dense"),
         (["--method", "fastv", "--threshold", "0.5"], "expected no --threshold with --method fastv"),
+        (["--method", "fastv", "--no-bimask"], "expected no --bimask with --method fastv"),
+        (["--no-bimask", "--lambda-max", "1"], "expected no --lambda-max with --no-bimask"),
         (["--prune-after", "8"], "expected --prune-after below the model's 8 layers"),
         (["--compute-capability", "8.6"], "expected --compute-capability with --engine trt"),
         (["--layers-per-engine", "2"], "expected --layers-per-engine with --engine trt"),

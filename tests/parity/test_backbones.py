@@ -70,7 +70,7 @@ VARIANTS = [
         SmallModel("llava_next", "mistral-with-window", "first"),
         "fp32",
         "middle",
-        PruningConfig(score="last", trim_early_kv=False),
+        PruningConfig(score="last", bidirectional=False, trim_early_kv=False),
     ),
 ]
 
