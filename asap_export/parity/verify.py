@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.writer import write_durably
-from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import load_model, load_processor
-from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry
 from asap_export.model.reference import Prompt, Reference
 from asap_export.parity.answer_checks import check_answers
@@ -28,6 +26,7 @@ from asap_export.parity.quantization import (
     quantized_file,
 )
 from asap_export.parity.recording import Recorded, Recorder
+from asap_export.parity.source import check_source, open_source
 from asap_export.parity.subject import Subject, check_layers, subject_of
 from asap_export.parity.verdict import Check, Verdict, tolerance, worst
 from asap_export.progress import Progress, ProgressCallback, no_progress
@@ -82,10 +81,10 @@ def verify(
     """
     bundle = Bundle.open(path, progress=progress)
     check_layers(bundle, layers, provider)
-    checkpoint = _open_checkpoint(bundle, model, revision, progress)
+    checkpoint = open_source(bundle, model, revision, progress)
     check_memory(checkpoint, bundle.manifest, layers)
     bundle.check_weights(progress)
-    _check_source(bundle, checkpoint, progress)
+    check_source(bundle, checkpoint, progress)
     with subject_of(bundle, provider, layers) as subject:
         limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
         cases = _cases(subject, layers is not None, images)
@@ -110,50 +109,6 @@ def verify(
         unsaved = f"parity.json could not be written: {error.strerror}"
         return replace(report, notes=(*report.notes, unsaved))
     return report
-
-
-def _open_checkpoint(
-    bundle: Bundle, model: str | None, revision: str | None, progress: ProgressCallback
-) -> Checkpoint:
-    """The checkpoint that the manifest names, or ``model``."""
-    source = bundle.manifest.source
-    name = model or (None if source.id == "demo" else source.id)
-    if revision is None and name == source.id and not Path(source.id).exists():
-        revision = source.revision
-    try:
-        return open_checkpoint(name, revision, progress)
-    except UserError as error:
-        if model is not None:
-            raise
-        raise UserError(
-            f"{error}; the bundle was made from {source.id}: give its place with --model"
-        ) from error
-
-
-def _check_source(bundle: Bundle, checkpoint: Checkpoint, progress: ProgressCallback) -> None:
-    """Raise UserError unless the checkpoint's files are still those the bundle was made from.
-
-    A shard that the bundle has as a hard link is the bundle's own file, whose hash has been checked.
-    """
-    wanted = bundle.manifest.source.files
-    here = {name: checkpoint.folder / name for name in wanted}
-    other = [name for name, file in here.items() if not file.is_file()]
-    if not other:
-        own = {_identity(bundle.path / name): info.sha256 for name, info in bundle.manifest.files.items()}
-        digests = {name: own[_identity(file)] for name, file in here.items() if _identity(file) in own}
-        unknown = {name: file for name, file in here.items() if name not in digests}
-        digests |= sha256_of_each(unknown, "Hash checkpoint", progress)
-        other = [name for name in wanted if digests[name] != wanted[name]]
-    if other:
-        raise UserError(
-            f"expected the checkpoint that the bundle was made from in {checkpoint.folder}, found another "
-            f"{other[0]}; give the right one with --model, or export again"
-        )
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino
 
 
 def _cases(subject: Subject, few: bool, images: tuple[Path, ...]) -> list[Case]:
