@@ -247,7 +247,5 @@ def _pruning(dense: bool, options: dict[str, Any]) -> PruningConfig:
     for by, names in idle.items():
         for name in sorted(names):
             option = "bimask" if name == "bidirectional" else name.replace("_", "-")
-            raise UserError(
-                f"expected no --{option} with {by}, found one; it would do nothing, leave it out"
-            )
+            raise UserError(f"expected no --{option} with {by}, found one; it would do nothing, leave it out")
     return PruningConfig(method="none") if dense else PruningConfig(**given)

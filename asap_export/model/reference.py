@@ -63,15 +63,19 @@ class Reference:
         self.decoder = Decoder(llava, pruning)
         self.pruning = pruning
         self.dtype: torch.dtype = llava.dtype
+        self.device: torch.device = llava.device
 
     def empty_context(self, batch: int) -> Context:
         """No tokens yet, for ``batch`` sequences."""
         text = self.config.text_config
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        nothing = torch.zeros(batch, text.num_key_value_heads, 0, head_dim, dtype=self.dtype)
-        none_valid = torch.zeros(batch, 0, dtype=torch.int64)
+        nothing = torch.zeros(
+            batch, text.num_key_value_heads, 0, head_dim, dtype=self.dtype, device=self.device
+        )
+        none_valid = torch.zeros(batch, 0, dtype=torch.int64, device=self.device)
         past = [(nothing, nothing) for _ in range(text.num_hidden_layers)]
-        return Context(past, none_valid, none_valid, torch.zeros(batch, 1, dtype=torch.int64))
+        position = torch.zeros(batch, 1, dtype=torch.int64, device=self.device)
+        return Context(past, none_valid, none_valid, position)
 
     @torch.no_grad()
     def prefill(
@@ -79,7 +83,8 @@ class Reference:
     ) -> tuple[DecoderOutput, Context]:
         """Run a prompt, or a further turn, through the model; ``keep`` of its visual tokens survive."""
         context = context or self.empty_context(prompt.input_ids.shape[0])
-        features = torch.zeros(0, self.config.text_config.hidden_size, dtype=self.dtype)
+        width = self.config.text_config.hidden_size
+        features = torch.zeros(0, width, dtype=self.dtype, device=self.device)
         if prompt.pixel_values is not None and prompt.gather_index is not None:
             features = self.vision(prompt.pixel_values.to(self.dtype), prompt.gather_index)
         embeds = self.embedding(prompt.input_ids, features)
@@ -158,9 +163,9 @@ class Reference:
         [B, V]."""
         choose = choose or _chooser(0.0, 1.0, 0)
         rows = logits.shape[0]
-        generated = Generated(torch.zeros(rows, 0, dtype=torch.int64))
-        ended = torch.zeros(rows, dtype=torch.bool)
-        eos = torch.tensor(eos_token_ids, dtype=torch.int64)
+        generated = Generated(torch.zeros(rows, 0, dtype=torch.int64, device=logits.device))
+        ended = torch.zeros(rows, dtype=torch.bool, device=logits.device)
+        eos = torch.tensor(eos_token_ids, dtype=torch.int64, device=logits.device)
         while True:
             last = logits[:, 0].float().clone()
             last[:, list(suppress_tokens)] = -torch.inf

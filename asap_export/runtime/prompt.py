@@ -65,9 +65,25 @@ class PromptReader:
         """
         self._check_marks(text, len(images), template)
         rendered = self._render([Turn(text, len(images))]) if template else text
-        # As in transformers: a template that writes the first token itself must not get a second one.
-        bos = self.tokenizer.bos_token
-        return self._prompt(rendered, images, special=bos is None or not rendered.startswith(bos))
+        return self._prompt(rendered, images, special=self._takes_special(rendered))
+
+    def read_each(self, texts: Sequence[str], image: ImageSource) -> list[Prompt]:
+        """Several first prompts about one image, which is processed once: what ``read`` gives for each.
+
+        Raises UserError like ``read``.
+        """
+        first = self.read(texts[0], [image])
+        visual = int((first.input_ids == self._spec.image_token_id).sum())
+        prompts = [first]
+        for text in texts[1:]:
+            self._check_marks(text, 1, template=True)
+            rendered = self._render([Turn(text, 1)])
+            mark = self.processor.image_token
+            ids = self.tokenizer(
+                rendered.replace(mark, mark * visual), add_special_tokens=self._takes_special(rendered)
+            )["input_ids"]
+            prompts.append(replace(first, input_ids=np.array(ids, np.int64)))
+        return prompts
 
     def read_turn(
         self, history: Sequence[Turn], text: str, images: Sequence[ImageSource], last_token: int
@@ -121,6 +137,11 @@ class PromptReader:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
         rendered: str = self.processor.apply_chat_template(messages[:-1], add_generation_prompt=True)
         return rendered
+
+    def _takes_special(self, rendered: str) -> bool:
+        """As in transformers: a template that writes the first token itself must not get a second one."""
+        bos = self.tokenizer.bos_token
+        return bos is None or not rendered.startswith(bos)
 
     def _prompt(self, text: str, images: Sequence[ImageSource], special: bool) -> Prompt:
         pictures = [read_image(image) for image in images]

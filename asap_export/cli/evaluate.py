@@ -1,0 +1,120 @@
+"""``asap-export eval``: accuracy under pruning."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from asap_export.cli.options import AsJson, Revision
+from asap_export.cli.progress import shown_progress
+from asap_export.cli.tables import print_json, print_tables
+
+__all__ = ["eval_command"]
+
+
+def eval_command(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SUBJECT]", help="Bundle, checkpoint folder or hub id; the built-in demo by default."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", metavar="DATA", help="synthetic, a JSON-lines file, or a folder with one."),
+    ] = "synthetic",
+    split: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option("--split", help="Of the synthetic set (test by default), or SPLIT.jsonl of a folder."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", help="Questions; 2,000 synthetic ones, or all of a file."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="LIST",
+            help="dense, asap, asap-received, asap-salience, asap-text, asap-last, asap-no-merge, asap-no-mask, "
+            "fastv, random, with parameters behind colons: asap:score=text:lambda_max=0.25. By default "
+            "dense,asap,fastv,random, or a bundle's own.",
+        ),
+    ] = None,
+    budgets: Annotated[
+        str,
+        typer.Option(
+            "--budgets",
+            metavar="LIST",
+            help="22.2% of the visual tokens as the mean over all layers, keep=40 or keep=16.7% after the cut.",
+        ),
+    ] = "33.3%,22.2%",
+    runtime: Annotated[
+        Literal["torch", "ort", "both"] | None,
+        typer.Option("--runtime", help="What answers; ort for a bundle, torch for a checkpoint by default."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Records and results; named after SUBJECT by default."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew where an evaluation is there already.")
+    ] = False,
+    instruction: Annotated[
+        str, typer.Option("--instruction", metavar="TEXT", help="Put behind every question.")
+    ] = "",
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="Where an answer is cut at the latest.")
+    ] = 16,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="SOURCE", help="A bundle's checkpoint, where that has moved."),
+    ] = None,
+    revision: Revision = None,
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"] | None,
+        typer.Option("--dtype", help="Of a checkpoint's arithmetic; fp32 by default."),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Of PyTorch; auto takes what is there.")
+    ] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure what pruning costs in accuracy: methods and budgets against dense, question by question."""
+    from asap_export.evaluation import (
+        EvaluationRequest,
+        evaluate,
+    )  # torch and transformers: seconds to import
+    from asap_export.evaluation.tables import evaluation_tables
+
+    request = EvaluationRequest(
+        subject=subject,
+        dataset=dataset,
+        split=split,
+        limit=limit,
+        methods=methods,
+        budgets=budgets,
+        runtime=runtime,
+        output=output,
+        overwrite=overwrite,
+        instruction=instruction,
+        max_new_tokens=max_new_tokens,
+        model=model,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+    )
+    try:
+        with shown_progress() as progress:
+            results = evaluate(request, progress)
+    except KeyboardInterrupt:
+        print("what was answered is kept: the same command goes on from there", file=sys.stderr)
+        raise
+    if as_json:
+        print_json(results.facts)
+        return
+    print_tables(evaluation_tables(results.facts))
+    print(f"\nrecords and results: {results.folder}")

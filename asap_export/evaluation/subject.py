@@ -1,0 +1,134 @@
+"""What is evaluated: a checkpoint, or a bundle with the checkpoint it was made from where that is needed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from asap_export.bundle import MANIFEST, Bundle, sha256_of
+from asap_export.bundle.hashing import sha256_of_each
+from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from asap_export.checkpoint.loading import check_processor, load_model
+from asap_export.errors import UserError
+from asap_export.evaluation.methods import METHODS, NamedMethod
+from asap_export.evaluation.ort_answers import OrtAnswers
+from asap_export.evaluation.torch_answers import TorchAnswers
+from asap_export.export import ExportRequest, export
+from asap_export.parity.source import check_source, open_source
+from asap_export.progress import Progress, ProgressCallback, no_progress
+from asap_export.runtime.prompt import PromptReader
+from asap_export.spec import ModelSpec
+
+__all__ = ["Subject", "open_subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Nothing of it is loaded yet.
+
+    ``spec`` are its sizes; ``fingerprint`` tells whether two subjects have the same weights; ``dtype`` is what
+    both runtimes compute in. ``checkpoint`` opens a bundle's only when it is asked for; it raises UserError where
+    that is not found, or no longer what the bundle was made from.
+    """
+
+    name: str
+    spec: ModelSpec
+    fingerprint: str
+    dtype: str
+    processor: Path
+    bundle: Bundle | None
+    checkpoint: Callable[[], Checkpoint] = field(compare=False)
+    progress: ProgressCallback = field(default=no_progress, compare=False)
+
+    def reader(self) -> PromptReader:
+        return PromptReader(self.processor, self.spec)
+
+    def own_method(self) -> NamedMethod:
+        """The bundle's, under the name of a method with the same settings, or as "bundle"."""
+        assert self.bundle is not None
+        pruning = self.bundle.manifest.pruning
+        label = next((name for name, config in METHODS.items() if config == pruning), "bundle")
+        return NamedMethod(label, pruning)
+
+    def torch_answers(self, device: str, max_new_tokens: int) -> TorchAnswers:
+        """The PyTorch reference."""
+        self.progress(Progress("Load the model"))
+        llava = load_model(self.checkpoint(), self.dtype)
+        return TorchAnswers(llava.to(torch.device(device)), self.spec, max_new_tokens)
+
+    def ort_answers(self, methods: Sequence[NamedMethod], folder: Path, max_new_tokens: int) -> OrtAnswers:
+        """Bundles of all methods: the subject itself, or exports in ``folder``, which a later call finds there."""
+        bundles = {method.pruning: self._bundle_of(method, folder) for method in methods}
+        return OrtAnswers(bundles, max_new_tokens)
+
+    def _bundle_of(self, method: NamedMethod, folder: Path) -> Bundle:
+        if self.bundle is not None and self.bundle.manifest.pruning == method.pruning:
+            return self.bundle
+        place = folder / method.label.replace(":", "_")
+        if place.is_dir():
+            there = Bundle.open(place, progress=self.progress)
+            if there.manifest.pruning == method.pruning and there.manifest.dtype == self.dtype:
+                return there
+        checkpoint = self.checkpoint()
+        request = ExportRequest(
+            model=None if checkpoint.source == "demo" else checkpoint.source,
+            revision=checkpoint.revision,
+            output=place,
+            dtype=self.dtype,
+            quantization=self.bundle.manifest.quantization if self.bundle else None,
+            pruning=method.pruning,
+            overwrite=True,
+        )
+
+        def within(stand: Progress) -> None:
+            self.progress(Progress(f"Export {method.label}", None, stand.stage))
+
+        return export(request, within).bundle
+
+
+def open_subject(
+    source: str | Path | None,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Subject:
+    """A bundle's folder, or a checkpoint as ``open_checkpoint`` takes it; None is the built-in demo.
+
+    ``model`` is where a bundle's checkpoint is now; ``dtype`` that of a checkpoint's arithmetic, float32 by
+    default. Raises UserError where it is neither, and for an option that would do nothing.
+    """
+    if source is not None and (Path(source) / MANIFEST).is_file():
+        if dtype is not None:
+            raise UserError(f"expected --dtype with a checkpoint, found the bundle {source}; leave it out")
+        bundle = Bundle.open(source, progress=progress)
+
+        def of_bundle() -> Checkpoint:
+            checkpoint = open_source(bundle, model, revision, progress)
+            check_source(bundle, checkpoint, progress)
+            return checkpoint
+
+        manifest, digest = bundle.manifest, sha256_of(bundle.path / MANIFEST)
+        return Subject(
+            str(source), manifest.model, digest, manifest.dtype, bundle.processor_path, bundle, cache(of_bundle),
+            progress,
+        )  # fmt: skip
+    if model is not None:
+        raise UserError(f"expected --model with a bundle, found {source or 'the demo'}; leave it out")
+    checkpoint = open_checkpoint(source, revision, progress)
+    check_processor(checkpoint.folder, checkpoint.spec)
+    return Subject(
+        checkpoint.source, checkpoint.spec, _fingerprint(checkpoint, progress), dtype or "fp32", checkpoint.folder,
+        None, lambda: checkpoint, progress,
+    )  # fmt: skip
+
+
+def _fingerprint(checkpoint: Checkpoint, progress: ProgressCallback) -> str:
+    """A hash of all its weights."""
+    shards = {place.file.name: place.file for place in checkpoint.tensors.values()}
+    digests = sha256_of_each(dict(sorted(shards.items())), "Hash checkpoint", progress)
+    return sha256("".join(digests.values()).encode()).hexdigest()
