@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asap_export.bundle import Bundle
-from asap_export.evaluation.reading import Head, ReadPicture, Seen, asks_the_text, batches
+from asap_export.evaluation.reading import Head, ReadPicture, Seen, batches
 from asap_export.model.anyres import TileGeometry, packing
+from asap_export.model.shared import asks_the_text
 from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.cache import Cache, Integers
 from asap_export.runtime.generate import generate, kept_length

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from asap_export.errors import UserError
 from asap_export.evaluation.dataset import Picture
+from asap_export.model.shared import asks_the_text
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.cut import criterion
 from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
-__all__ = ["Head", "ReadPicture", "Seen", "asks_the_text", "batches", "read_picture"]
+__all__ = ["Head", "ReadPicture", "Seen", "batches", "read_picture"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -68,11 +68,6 @@ def read_picture(
         heads.setdefault(ids.tobytes(), Head(ids, {})).tails[row] = prompt.input_ids[end:]
     visual = int((prompts[0].input_ids == spec.image_token_id).sum())
     return ReadPicture(prompts[0].pixel_values, prompts[0].image_sizes[0], visual, tuple(heads.values()))
-
-
-def asks_the_text(pruning: PruningConfig) -> bool:
-    """Whether what is kept depends on the question."""
-    return pruning.prunes and pruning.method != "random" and criterion(pruning) in ("text", "last")
 
 
 def batches(head: Head, pruning: PruningConfig) -> list[list[int]]:

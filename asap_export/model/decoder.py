@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         valid = late_valid if early_attention_mask is None else early_attention_mask.bool()
         hidden, tokens = inputs_embeds, inputs_embeds.shape[1]
         kept_index = torch.arange(tokens, device=hidden.device).expand(hidden.shape[0], -1)
-        layer_inputs = self._layer_inputs(hidden, position_ids, valid)
+        layer_inputs = self.layer_inputs(hidden, position_ids, valid)
         for number, layer in enumerate(self.language_model.layers):
             if not self.pruning.prunes or number != self.pruning.prune_after - 1:
                 hidden = layer(hidden, past_key_values=cache, **layer_inputs)
@@ -104,14 +104,17 @@ class Decoder(nn.Module):
             hidden, kept_index = cut.survivors
             past_valid = late_valid[:, : late_valid.shape[1] - tokens]
             valid = torch.cat([past_valid, take_tokens(new_valid, kept_index)], dim=1)
-            layer_inputs = self._layer_inputs(hidden, take_tokens(position_ids, kept_index), valid)
+            layer_inputs = self.layer_inputs(hidden, take_tokens(position_ids, kept_index), valid)
             if self.pruning.trim_early_kv:
                 _trim(cache, number + 1, kept_index)
         logits = self.lm_head(self.language_model.norm(hidden[:, -1:]))
         return DecoderOutput(logits, kept_index, cache.present)
 
-    def _layer_inputs(self, hidden: Tensor, position_ids: Tensor, valid: Tensor) -> dict[str, Any]:
-        """What every layer of a stage is given beside the hidden states: rotary cos and sin, and the mask."""
+    def layer_inputs(self, hidden: Tensor, position_ids: Tensor, valid: Tensor) -> dict[str, Any]:
+        """What every layer of a stage is given beside the hidden states: rotary cos and sin, and the mask.
+
+        hidden: [B, T, D]; position_ids: [B, T] int64; valid: [B, P+T] bool.
+        """
         return {
             "position_embeddings": self.language_model.rotary_emb(hidden, position_ids=position_ids),
             "attention_mask": causal_mask(valid, hidden.shape[1]),
