@@ -66,7 +66,7 @@ class Journal:
         place = self.folder / _SETTINGS
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"expected a folder as --output, found the file {self.folder}; choose another")
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not place.is_file():
+        if not place.is_file() and self._holds_others():
             raise UserError(
                 f"expected an empty folder or an evaluation at {self.folder}, found something else; "
                 "choose another --output"
@@ -75,6 +75,11 @@ class Journal:
             return True
         _compare(self.folder, _settings(place), settings)
         return False
+
+    def _holds_others(self) -> bool:
+        """Whether there are files that no evaluation left; one that was killed at once left empty records."""
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        return any(path.name != _RECORDS or path.stat().st_size for path in there)
 
     def _read(self) -> None:
         """Take over the pictures that are complete, and cut the file behind them."""

@@ -1,17 +1,17 @@
 """Greedy answers of bundles in ONNX Runtime, on the CPU, to all questions about an image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from asap_export.bundle import Bundle
-from asap_export.evaluation.reading import Head, ReadPicture, Seen, batches
+from asap_export.evaluation.reading import Head, ReadPicture, Seen
 from asap_export.model.anyres import TileGeometry, packing
-from asap_export.model.shared import asks_the_text
 from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.cache import Cache, Integers
-from asap_export.runtime.generate import generate, kept_length
+from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt
@@ -19,6 +19,8 @@ from asap_export.runtime.request import Request
 from asap_export.runtime.session import Sessions, Tensor
 
 __all__ = ["OrtAnswers"]
+
+_LOGITS = 1 << 30  # bytes of them in one layer, as float32
 
 
 @dataclass(frozen=True)
@@ -63,43 +65,65 @@ class OrtAnswers:
         graphs = _SeenGraphs(plain.manifest, plain.sessions, plain.dtype, seen.features)
         answers: dict[int, list[int]] = {}
         for head in seen.read.heads:
-            for rows in batches(head, pruning):
-                answers |= zip(rows, self._answer(graphs, seen.read, head, rows, keep), strict=True)
+            if pruning.prunes:
+                answers |= self._pruned(graphs, seen.read, head, keep)
+            else:
+                answers |= self._dense(graphs, seen.read, head)
         return [answers[row] for row in sorted(answers)]
 
-    def _answer(
-        self, graphs: Graphs, read: ReadPicture, head: Head, rows: Sequence[int], keep: int
+    def _pruned(self, graphs: Graphs, read: ReadPicture, head: Head, keep: int) -> dict[int, list[int]]:
+        """Whole prompts in batches of one length: a batch keeps one number of tokens, so a row with less text
+        would keep more of the picture."""
+        by_length: dict[int, list[int]] = {}
+        for row, tail in head.tails.items():
+            by_length.setdefault(len(tail), []).append(row)
+        answers: dict[int, list[int]] = {}
+        for rows in _portions(by_length, len(head.ids), self._spec.heads):
+            whole = [np.concatenate([head.ids, head.tails[row]]) for row in rows]
+            prompts = [Prompt(ids, _no_pixels(read), (read.size,)) for ids in whole]
+            answers |= zip(rows, self._generated(graphs, prompts, keep), strict=True)
+        return answers
+
+    def _dense(self, graphs: Graphs, read: ReadPicture, head: Head) -> dict[int, list[int]]:
+        """The head once, and the tails as a later turn of it: without a cut, that is the same."""
+        cache = _repeated(self._fed(graphs, head, read), len(head.tails))
+        prompts = [Prompt(tail, _no_pixels(read), ()) for tail in head.tails.values()]
+        return dict(zip(head.tails, self._generated(graphs, prompts, read.visual_tokens, cache), strict=True))
+
+    def _generated(
+        self, graphs: Graphs, prompts: Sequence[Prompt], keep: int, cache: Cache | None = None
     ) -> list[list[int]]:
-        tails = [head.tails[row] for row in rows]
-        requests = [Request("", max_new_tokens=self._max_new_tokens, keep=keep)] * len(rows)
-        if asks_the_text(graphs.manifest.pruning):
-            nothing = np.empty((0, *read.pixel_values.shape[1:]), np.float32)  # the features are there
-            prompts = [Prompt(np.concatenate([head.ids, tail]), nothing, (read.size,)) for tail in tails]
-            done = generate(graphs, prompts, requests)
-        else:
-            cache = _repeated(self._fed(graphs, head, read, keep), len(rows))
-            nothing = np.empty((0, *read.pixel_values.shape[1:]), np.float32)
-            done = generate(graphs, [Prompt(tail, nothing, ()) for tail in tails], requests, cache)
+        requests = [Request("", max_new_tokens=self._max_new_tokens, keep=keep)] * len(prompts)
+        done = generate(graphs, prompts, requests, cache)
         ends = self._spec.eos_token_ids
         return [tokens[:-1] if tokens[-1] in ends else tokens for tokens in done.token_ids]
 
-    def _fed(self, graphs: Graphs, head: Head, read: ReadPicture, keep: int) -> Cache:
+    def _fed(self, graphs: Graphs, head: Head, read: ReadPicture) -> Cache:
         """What the decoder remembers of the head, one row."""
         ids = head.ids[None]
         visual = ids == self._spec.image_token_id
         mask = np.ones_like(ids)
         embeds = graphs.inputs_embeds(ids, graphs.image_features(read.pixel_values, np.flatnonzero(visual)))
-        length = kept_length(keep, visual, mask)
-        return graphs.step(embeds, mask, visual, length, graphs.empty_cache(1)).cache
+        return graphs.step(embeds, mask, visual, ids.shape[1], graphs.empty_cache(1)).cache
+
+
+def _no_pixels(read: ReadPicture) -> npt.NDArray[np.float32]:
+    """No tiles: the features are there already."""
+    return np.empty((0, *read.pixel_values.shape[1:]), np.float32)
+
+
+def _portions(by_length: Mapping[int, list[int]], head: int, heads: int) -> Iterator[list[int]]:
+    """Rows of one length, as many at once as memory has room for the attention logits of a layer."""
+    for tail, rows in by_length.items():
+        most = max(1, _LOGITS // (4 * heads * (head + tail) ** 2))
+        yield from (rows[first : first + most] for first in range(0, len(rows), most))
 
 
 def _repeated(cache: Cache, rows: int) -> Cache:
     """One row's cache as that of several."""
-    early = cache.early_mask
     return replace(
         cache,
         layers={name: np.repeat(value.numpy(), rows, axis=0) for name, value in cache.layers.items()},
         mask=np.repeat(cache.mask, rows, axis=0),
-        early_mask=None if early is None else np.repeat(early, rows, axis=0),
         fed=np.repeat(cache.fed, rows),
     )

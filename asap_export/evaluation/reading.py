@@ -8,12 +8,10 @@ import numpy.typing as npt
 
 from asap_export.errors import UserError
 from asap_export.evaluation.dataset import Picture
-from asap_export.model.shared import asks_the_text
-from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
-__all__ = ["Head", "ReadPicture", "Seen", "batches", "read_picture"]
+__all__ = ["Head", "ReadPicture", "Seen", "read_picture"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -68,17 +66,3 @@ def read_picture(
         heads.setdefault(ids.tobytes(), Head(ids, {})).tails[row] = prompt.input_ids[end:]
     visual = int((prompts[0].input_ids == spec.image_token_id).sum())
     return ReadPicture(prompts[0].pixel_values, prompts[0].image_sizes[0], visual, tuple(heads.values()))
-
-
-def batches(head: Head, pruning: PruningConfig) -> list[list[int]]:
-    """The numbers of a head's questions in the batches in which they are asked.
-
-    Where the question decides what is kept, they have one length: a batch keeps one number of tokens, so a row
-    with less text would keep more of the picture.
-    """
-    if not asks_the_text(pruning):
-        return [list(head.tails)]
-    by_length: dict[int, list[int]] = {}
-    for row, tail in head.tails.items():
-        by_length.setdefault(len(tail), []).append(row)
-    return list(by_length.values())

@@ -1,6 +1,7 @@
 """What is evaluated: a checkpoint, or a bundle with the checkpoint it was made from where that is needed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from asap_export.bundle import MANIFEST, Bundle, sha256_of
+from asap_export.bundle import MANIFEST, Bundle, tool_versions
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import check_processor, load_model
@@ -19,6 +20,7 @@ from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.export import ExportRequest, export
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback, no_progress
+from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
@@ -29,14 +31,14 @@ __all__ = ["Subject", "open_subject"]
 class Subject:
     """Nothing of it is loaded yet.
 
-    ``spec`` are its sizes; ``fingerprint`` tells whether two subjects have the same weights; ``dtype`` is what
-    both runtimes compute in. ``checkpoint`` opens a bundle's only when it is asked for; it raises UserError where
+    ``spec`` are its sizes; ``files`` the checkpoint's, with their sha256; ``dtype`` is what both runtimes compute
+    in. ``checkpoint`` opens a bundle's only when it is asked for; it raises UserError where
     that is not found, or no longer what the bundle was made from.
     """
 
     name: str
     spec: ModelSpec
-    fingerprint: str
+    files: dict[str, str]
     dtype: str
     processor: Path
     bundle: Bundle | None
@@ -45,6 +47,12 @@ class Subject:
 
     def reader(self) -> PromptReader:
         return PromptReader(self.processor, self.spec)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether two subjects are the same."""
+        quantization = self.bundle.manifest.quantization if self.bundle else None
+        return sha256(repr((sorted(self.files.items()), quantization)).encode()).hexdigest()
 
     def own_method(self) -> NamedMethod:
         """The bundle's, under the name of a method with the same settings, or as "bundle"."""
@@ -68,10 +76,8 @@ class Subject:
         if self.bundle is not None and self.bundle.manifest.pruning == method.pruning:
             return self.bundle
         place = folder / method.label.replace(":", "_")
-        if place.is_dir():
-            there = Bundle.open(place, progress=self.progress)
-            if there.manifest.pruning == method.pruning and there.manifest.dtype == self.dtype:
-                return there
+        if there := self._exported(place, method.pruning):
+            return there
         checkpoint = self.checkpoint()
         request = ExportRequest(
             model=None if checkpoint.source == "demo" else checkpoint.source,
@@ -87,6 +93,17 @@ class Subject:
             self.progress(Progress(f"Export {method.label}", None, stand.stage))
 
         return export(request, within).bundle
+
+    def _exported(self, place: Path, pruning: PruningConfig) -> Bundle | None:
+        """The bundle in ``place``, where an earlier call has left the right one."""
+        with suppress(UserError):
+            bundle = Bundle.open(place, progress=self.progress)
+            found = bundle.manifest
+            same_weights = all(found.source.files.get(name) == digest for name, digest in self.files.items())
+            same_settings = (found.pruning, found.dtype) == (pruning, self.dtype)
+            if same_weights and same_settings and found.tools == tool_versions():
+                return bundle
+        return None
 
 
 def open_subject(
@@ -112,23 +129,22 @@ def open_subject(
             check_source(bundle, checkpoint, progress)
             return checkpoint
 
-        manifest, digest = bundle.manifest, sha256_of(bundle.path / MANIFEST)
+        manifest = bundle.manifest
         return Subject(
-            str(source), manifest.model, digest, manifest.dtype, bundle.processor_path, bundle, cache(of_bundle),
-            progress,
+            str(source), manifest.model, manifest.source.files, manifest.dtype, bundle.processor_path, bundle,
+            cache(of_bundle), progress,
         )  # fmt: skip
     if model is not None:
         raise UserError(f"expected --model with a bundle, found {source or 'the demo'}; leave it out")
     checkpoint = open_checkpoint(source, revision, progress)
     check_processor(checkpoint.folder, checkpoint.spec)
     return Subject(
-        checkpoint.source, checkpoint.spec, _fingerprint(checkpoint, progress), dtype or "fp32", checkpoint.folder,
+        checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype or "fp32", checkpoint.folder,
         None, lambda: checkpoint, progress,
     )  # fmt: skip
 
 
-def _fingerprint(checkpoint: Checkpoint, progress: ProgressCallback) -> str:
-    """A hash of all its weights."""
+def _digests(checkpoint: Checkpoint, progress: ProgressCallback) -> dict[str, str]:
+    """sha256 of all its weights, by file."""
     shards = {place.file.name: place.file for place in checkpoint.tensors.values()}
-    digests = sha256_of_each(dict(sorted(shards.items())), "Hash checkpoint", progress)
-    return sha256("".join(digests.values()).encode()).hexdigest()
+    return sha256_of_each(dict(sorted(shards.items())), "Hash checkpoint", progress)

@@ -37,6 +37,15 @@ def test_images_come_first_where_the_text_does_not_place_them(reader) -> None:
     assert spelled(reader, prompt.input_ids) == "<s>USER: <image>\nWhat is it? ASSISTANT:"
 
 
+def test_several_questions_about_one_image_are_read_as_if_alone(reader) -> None:
+    texts = ["What is it?", "Is this <image> a cat, or a larger animal?", "Why?"]
+    for text, prompt in zip(texts, reader.read_each(texts, IMAGES / "mat.png"), strict=True):
+        alone = reader.read(text, [IMAGES / "mat.png"])
+        np.testing.assert_array_equal(prompt.input_ids, alone.input_ids)
+        np.testing.assert_array_equal(prompt.pixel_values, alone.pixel_values)
+        assert prompt.image_sizes == alone.image_sizes
+
+
 def test_marks_place_images(reader) -> None:
     prompt = reader.read("Is <image> like <image>?", [IMAGES / "mat.png", IMAGES / "sign.png"])
     assert spelled(reader, prompt.input_ids) == "<s>USER: Is <image> like <image>? ASSISTANT:"
