@@ -2,7 +2,8 @@
 
 import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,8 +31,9 @@ class Journal:
         self.pictures: list[list[Record]] = []
         text = json.dumps(dict(settings), indent=2, ensure_ascii=False) + "\n"
         fresh = self._is_fresh(json.loads(text), overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / _RECORDS).open("a+b")
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / _RECORDS).open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -55,10 +57,11 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """The records of the next picture; on disk when this returns."""
-        for left, record in zip(range(len(records) - 1, -1, -1), records, strict=True):
-            line = json.dumps({**record, "left": left}, ensure_ascii=False)
-            self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        with _writing(self.folder):
+            for left, record in zip(range(len(records) - 1, -1, -1), records, strict=True):
+                line = json.dumps({**record, "left": left}, ensure_ascii=False)
+                self._file.write(line.encode() + b"\n")
+            self._file.flush()
         self.pictures.append([dict(record) for record in records])
 
     def _is_fresh(self, settings: dict[str, Any], overwrite: bool) -> bool:
@@ -100,6 +103,17 @@ class Journal:
                 self.pictures.append(picture)
                 picture, end = [], position
         self._file.truncate(end)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise UserError where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"expected to write to {folder}, found: {error.strerror}; free space, or choose another --output"
+        ) from error
 
 
 def _settings(place: Path) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         Journal(tmp_path, SETTINGS, overwrite=True)
     with pytest.raises(UserError, match="found the file"):
         Journal(tmp_path / "notes.txt", SETTINGS)
+    with pytest.raises(UserError, match=r"expected to write to .*notes.txt/out, found: Not a directory"):
+        Journal(tmp_path / "notes.txt" / "out", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -155,6 +155,15 @@ def test_the_methods_choose_differently(processor, reference):
     assert not torch.equal(kept["fastv"], kept["random"])
 
 
+def test_without_its_mask_and_merging_asap_by_the_last_row_is_fastv(processor, reference):
+    _, prompt = inputs_of(processor, *CASES["one image"])
+    bare = reference(score="last", merge=False, bidirectional=False).prefill(prompt, keep=40)[0]
+    fastv = reference(method="fastv").prefill(prompt, keep=40)[0]
+    assert torch.equal(bare.kept_index, fastv.kept_index) and torch.equal(bare.logits, fastv.logits)
+    merged = reference(score="last", bidirectional=False, threshold=0.3).prefill(prompt, keep=40)[0]
+    assert not torch.equal(merged.logits, fastv.logits)
+
+
 def test_sampling_is_reproducible_and_a_narrow_nucleus_is_greedy(processor, reference):
     _, prompt = inputs_of(processor, *CASES["no image"])
     model = reference()
