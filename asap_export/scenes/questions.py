@@ -192,7 +192,7 @@ def ask(size: Size, things: Sequence[Thing], count: int, random: Random) -> tupl
     """Up to ``count`` different questions, of as many kinds as the scene allows before any comes again."""
     view = _View(size, things, random)
     asked: dict[str, Question] = {}
-    for _ in range(4):
+    for _ in range(4 if count else 0):
         for kind in random.sample(KINDS, len(KINDS)):
             found = _ASKERS[kind](view)
             if found is not None and found[0] not in asked:

@@ -50,16 +50,19 @@ class Thing:
         return f"{self.color} {self.form}"
 
 
-def layout(size: Size, random: Random) -> tuple[Thing, ...]:
+Cast = Sequence[tuple[str, str, str]]  # form, colour and text of the things to place
+
+
+def layout(size: Size, random: Random, cast: Cast | None = None) -> tuple[Thing, ...]:
     """Things of different sizes that do not touch, anywhere on a canvas.
 
-    Boxes differ in colour among themselves and so do signs, so that a question can name one of them. Things that find
-    no room are left out.
+    In the usual cast boxes differ in colour among themselves and so do signs, so that a question can name one of
+    them. Things that find no room are left out.
     """
     width, height = size
     scale = min(1.8, max(0.9, (width * height) ** 0.5 / 112))
     placed: list[Thing] = []
-    for form, color, text in _cast(width * height / scale**2, random):
+    for form, color, text in cast or _cast(width * height / scale**2, random):
         side = random.uniform(15, 30) * scale
         if form == "box":
             side = max(side, 18 * scale)
@@ -73,8 +76,8 @@ def layout(size: Size, random: Random) -> tuple[Thing, ...]:
     return tuple(placed)
 
 
-def _cast(room: float, random: Random) -> Sequence[tuple[str, str, str]]:
-    """Form, colour and text of the things to place; ``room`` is the canvas in square pixels of scale 1."""
+def _cast(room: float, random: Random) -> Cast:
+    """``room`` is the canvas in square pixels of scale 1."""
     colors = list(COLORS)
     most = max(3, min(10, round(room / 1500)))
     count = random.randint(max(2, most - 4), most)
