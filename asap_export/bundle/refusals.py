@@ -4,31 +4,35 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from asap_export.bundle.folder import MANIFEST
 from asap_export.errors import UserError
 
-__all__ = ["as_user_error", "check_replaceable", "system_refusal"]
+__all__ = ["as_user_error", "check_replaceable", "is_bundle", "system_refusal"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def check_replaceable(output: Path, overwrite: bool) -> None:
-    """Raise UserError where a bundle may not be written to ``output``."""
+def check_replaceable(output: Path, overwrite: bool, what: str, is_ours: Callable[[Path], bool]) -> None:
+    """Raise UserError where a folder of the kind ``what`` ("a bundle") may not be written to ``output``.
+
+    ``is_ours`` tells folders of that kind.
+    """
     if not os.path.lexists(output):
         return
     if not overwrite:
         raise UserError(f"expected no {output} yet, found one; choose another --output or pass --overwrite")
     if not output.is_dir():
-        raise UserError(f"expected a bundle to overwrite at {output}, found a file; choose another --output")
-    if any(output.iterdir()) and not _is_bundle(output):
+        raise UserError(f"expected {what} to overwrite at {output}, found a file; choose another --output")
+    if any(output.iterdir()) and not is_ours(output):
         raise UserError(
-            f"expected a bundle to overwrite at {output}, found other files; choose another --output"
+            f"expected {what} to overwrite at {output}, found other files; choose another --output"
         )
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
     """Whether the folder was written by asap-export; a damaged bundle counts."""
     try:
         document = json.loads((folder / MANIFEST).read_bytes())

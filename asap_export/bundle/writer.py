@@ -1,68 +1,35 @@
-"""Writing a bundle: all work in a hidden sibling of the output, which takes its name when complete."""
+"""Writing a bundle, whole or not at all, and adding an engine to one."""
 
-import errno
-import fcntl
-import glob
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from asap_export.bundle.folder import MANIFEST, PARITY, PARTIAL, Bundle, inside, read_manifest
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.manifest import EngineInfo, FileInfo, Manifest
-from asap_export.bundle.refusals import as_user_error, check_replaceable, system_refusal
+from asap_export.bundle.refusals import is_bundle, system_refusal
+from asap_export.bundle.staged import StagedFolder, sync_folder
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = ["BundleWriter", "add_engine", "utc_now"]
 
-_REPLACED = ".replaced-"  # in the name of an old bundle on its way out
 
-
-class BundleWriter:
+class BundleWriter(StagedFolder):
     """Context manager around the making of one bundle.
 
     ``path`` is the folder to write in, ``complete(manifest)`` the last call of the with-body: it hashes what
-    was written, adds the manifest and renames the folder to ``output``. Without it, or on any exception,
-    nothing stays. System errors in the with-body (a full disk) are raised as UserError.
-
-    Raises UserError on entry where ``output`` exists and ``overwrite`` is off, or what exists is no bundle.
+    was written, adds the manifest and renames the folder to ``output``. Otherwise as ``StagedFolder``.
     """
 
     def __init__(self, output: str | Path, overwrite: bool = False) -> None:
-        self.output = Path(output).expanduser().resolve()
-        self.path = self.output.parent / f".{self.output.name}{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+        super().__init__(output, overwrite, "a bundle", is_bundle)
         self._known: dict[str, str] = {}  # sha256 by relative name
-        self._overwrite = overwrite
-        self._locks: list[int] = []
-
-    def __enter__(self) -> Self:
-        try:
-            _remove_leftovers(self.output)
-            check_replaceable(self.output, self._overwrite)
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir()
-            self._locks.append(_locked(self.path))
-        except OSError as error:
-            raise system_refusal(error, self.output.parent) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        refusal = as_user_error(error, self.output.parent)  # before removal, which frees the disk
-        shutil.rmtree(self.path, ignore_errors=True)
-        for lock in self._locks:
-            os.close(lock)
-        if refusal is not None:
-            raise refusal from error
 
     def place_file(
         self, source: Path, relative: str, sha256: str | None = None, link: bool = True
@@ -108,24 +75,8 @@ class BundleWriter:
             if name not in files:
                 raise RuntimeError(f"the manifest names {name}, but nothing wrote it")
         write_durably(self.path / MANIFEST, manifest.text())
-        check_replaceable(self.output, self._overwrite)
-        if self.output.exists():
-            self._take_the_place_of_the_old()
-        else:
-            self.path.rename(self.output)
-        _sync_folder(self.output.parent)
+        self.publish()
         return Bundle(self.output, manifest)
-
-    def _take_the_place_of_the_old(self) -> None:
-        old = self.output.parent / f".{self.output.name}{_REPLACED}{os.getpid()}-{secrets.token_hex(4)}"
-        self._locks.append(_locked(self.output))
-        self.output.rename(old)
-        try:
-            self.path.rename(self.output)
-        finally:
-            if not self.output.exists():
-                old.rename(self.output)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def add_engine(
@@ -183,7 +134,7 @@ def write_durably(path: Path, text: str) -> None:
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def utc_now() -> str:
@@ -193,50 +144,3 @@ def utc_now() -> str:
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _locked(folder: Path) -> int:
-    """The mark of live work: a lock that the kernel drops when this process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _remove_leftovers(output: Path) -> None:
-    """Clear what killed runs left beside ``output``; what a living process holds stays.
-
-    A process id would not do: ids are reused, and mean nothing on a file system shared between containers.
-    """
-    name = glob.escape(f".{output.name}")
-    for replaced in sorted(output.parent.glob(f"{name}{_REPLACED}*")):
-        if not _abandoned(replaced):
-            continue
-        if output.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.rename(output)  # killed between two renames: the old bundle is the only one there is
-    for partial in output.parent.glob(f"{name}{PARTIAL}*"):
-        if _abandoned(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _abandoned(folder: Path) -> bool:
-    try:
-        os.close(_locked(folder))
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.ENOLCK, errno.EACCES):
-            return False
-        return error.errno != errno.ENOENT
-    return True
