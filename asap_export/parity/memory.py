@@ -12,7 +12,7 @@ from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 
-__all__ = ["check_memory", "memory_needed"]
+__all__ = ["attention_memory", "check_memory", "memory_needed", "weight_memory"]
 
 _FLOAT32 = 4  # bytes
 _LAYER = re.compile(r"language_model\.layers\.(\d+)\.")
@@ -43,14 +43,24 @@ def memory_needed(checkpoint: Checkpoint, manifest: Manifest, layers: int | None
     """Bytes, about: weights, what one layer computes with at the longest prompt, and the recorded caches."""
     model = manifest.model
     compared = model.layers if layers is None else layers
+    kept = manifest.budget.keep_for(model.max_visual_tokens, model.layers, manifest.pruning.prune_after)
+    cache = 2 * model.kv_heads * model.head_dim * compared * (kept + _TEXT) * _FLOAT32
+    attention = attention_memory(model.heads, model.max_visual_tokens)
+    return (
+        weight_memory(checkpoint, compared) + attention + _STEPS["all" if layers is None else "few"] * cache
+    )
+
+
+def weight_memory(checkpoint: Checkpoint, layers: int) -> int:
+    """Bytes in float32 of the decoder's first ``layers`` layers and of all that is in no layer."""
     shapes = {
         (place.file, place.offset): place.shape  # tied parameters share a place
         for name, place in checkpoint.tensors.items()
-        if (layer := _LAYER.search(name)) is None or int(layer[1]) < compared
+        if (layer := _LAYER.search(name)) is None or int(layer[1]) < layers
     }
-    weights = _FLOAT32 * sum(math.prod(shape) for shape in shapes.values())
-    tokens = model.max_visual_tokens + _TEXT
-    attention = 3 * _FLOAT32 * model.heads * tokens**2  # logits, their softmax, and what allocators hold back
-    kept = manifest.budget.keep_for(model.max_visual_tokens, model.layers, manifest.pruning.prune_after)
-    cache = 2 * model.kv_heads * model.head_dim * compared * (kept + _TEXT) * _FLOAT32
-    return weights + attention + _STEPS["all" if layers is None else "few"] * cache
+    return _FLOAT32 * sum(math.prod(shape) for shape in shapes.values())
+
+
+def attention_memory(heads: int, visual_tokens: int) -> int:
+    """Bytes, about, of one layer's logits and their softmax, and of what allocators hold back of them."""
+    return 3 * _FLOAT32 * heads * (visual_tokens + _TEXT) ** 2
