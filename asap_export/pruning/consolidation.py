@@ -9,10 +9,14 @@ __all__ = ["Consolidation", "consolidate", "merge_kept", "salvage"]
 
 
 class Consolidation(NamedTuple):
-    """Merged hidden states [K, D] float32, and which of the K tokens were absorbed [K] bool."""
+    """Merged hidden states [K, D] float32, which of the K tokens were absorbed [K] bool, and by whom.
+
+    anchor: [K] int64, the place among the K of the token that absorbed each; its own where none did.
+    """
 
     hidden: Tensor
     absorbed: Tensor
+    anchor: Tensor
 
 
 def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, threshold: float) -> Consolidation:
@@ -29,6 +33,7 @@ def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, threshold
     order = salience.argsort(descending=True, stable=True)
     free = visual_mask.clone()  # neither an anchor nor absorbed yet
     absorbed = torch.zeros_like(visual_mask)
+    absorber = torch.arange(len(hidden), device=hidden.device)
     merged = hidden.clone()
     for anchor in order[visual_mask[order]].tolist():
         if absorbed[anchor]:
@@ -37,10 +42,11 @@ def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, threshold
         group = similar[anchor] & free
         free &= ~group
         absorbed |= group
+        absorber[group] = anchor
         total = salience[anchor] + salience[group].sum()
         if group.any() and total > 0:
             merged[anchor] = (salience[anchor] * hidden[anchor] + salience[group] @ hidden[group]) / total
-    return Consolidation(merged, absorbed)
+    return Consolidation(merged, absorbed, absorber)
 
 
 def salvage(mass: Tensor, pool: Tensor, absorbed: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from asap_export.pruning import operators
 from asap_export.pruning.config import PruningConfig, Score
-from asap_export.pruning.mask import causal_mask
+from asap_export.pruning.mask import causal_bias
 from asap_export.pruning.scores import last_valid_row, row_weight
 
 __all__ = ["Observation", "Survivors", "criterion", "drop_tokens", "observe_attention", "take_tokens"]
@@ -54,8 +54,7 @@ def observe_attention(
     else:
         mass = salience = torch.zeros(visual_mask.shape, device=query.device)
     if config.method != "asap" or not config.bidirectional:
-        closed = torch.full((), -torch.inf, device=query.device)
-        bias = torch.where(causal_mask(attention_mask, tokens), torch.zeros_like(closed), closed)
+        bias = causal_bias(attention_mask, tokens)
     if config.method == "random":
         generator = torch.Generator(device="cpu").manual_seed(config.seed)
         score = torch.rand(visual_mask.shape, generator=generator).to(query.device)

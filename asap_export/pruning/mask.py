@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["causal_mask", "soft_mask"]
+__all__ = ["causal_bias", "causal_mask", "soft_mask"]
 
 FLOOR = 1e-6  # Eq 4's smallest weight: ln(1e-6) instead of ln(0)
 
@@ -20,6 +20,15 @@ def causal_mask(attention_mask: Tensor, new_tokens: int) -> Tensor:
     column = torch.arange(total, device=attention_mask.device)
     row = column[total - new_tokens :, None]
     return (((column <= row) & attention_mask[:, None, :]) | (column == row)).unsqueeze(1)
+
+
+def causal_bias(attention_mask: Tensor, new_tokens: int) -> Tensor:
+    """The causal mask as an additive bias: 0 where it is open, -inf elsewhere.
+
+    attention_mask: [B, P+T] bool; new_tokens: T. Returns [B, 1, T, P+T] float32.
+    """
+    closed = torch.full((), -torch.inf, device=attention_mask.device)
+    return torch.where(causal_mask(attention_mask, new_tokens), torch.zeros_like(closed), closed)
 
 
 def soft_mask(salience: Tensor, visual_mask: Tensor, attention_mask: Tensor, lambda_max: float) -> Tensor:
