@@ -21,6 +21,7 @@ from asap_export.spec import ModelSpec
 
 __all__ = [
     "Packing",
+    "Size",
     "TileGeometry",
     "best_resolution",
     "max_tiles",
