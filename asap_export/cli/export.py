@@ -1,20 +1,34 @@
 """``asap-export`` without a subcommand: a checkpoint becomes a bundle."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from asap_export.cli.options import Keep, KeepRatio, LayerAverage, Revision, budget_of
+from asap_export.cli.options import (
+    PRUNING,
+    Bimask,
+    Keep,
+    KeepRatio,
+    LambdaMax,
+    LayerAverage,
+    Merge,
+    PruneAfter,
+    Revision,
+    ScoreOption,
+    Threshold,
+    budget_of,
+    given_pruning,
+)
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.summary import print_summary
 from asap_export.errors import UserError
-from asap_export.pruning.config import PruningConfig, Score
+from asap_export.pruning.config import PruningConfig
 from asap_export.spec import BLOCK_SIZES, Quantization
 
 __all__ = ["export_command"]
 
-_PRUNING, _LIMITS, _ENGINES = "Pruning", "Limits of a request (the checkpoint's own by default)", "Engines"
+_LIMITS, _ENGINES = "Limits of a request (the checkpoint's own by default)", "Engines"
 
 
 def export_command(
@@ -51,48 +65,24 @@ def export_command(
     keep_ratio: KeepRatio = None,
     budget: LayerAverage = None,
     dense: Annotated[
-        bool, typer.Option("--dense", help="Do not prune: the baseline.", rich_help_panel=_PRUNING)
+        bool, typer.Option("--dense", help="Do not prune: the baseline.", rich_help_panel=PRUNING)
     ] = False,
     method: Annotated[
         Literal["asap", "fastv"] | None,
-        typer.Option("--method", help="asap by default.", rich_help_panel=_PRUNING),
+        typer.Option("--method", help="asap by default.", rich_help_panel=PRUNING),
     ] = None,
-    score: Annotated[
-        Score | None,
-        typer.Option(
-            "--score", help="What ranks visual tokens; received by default.", rich_help_panel=_PRUNING
-        ),
-    ] = None,
-    lambda_max: Annotated[
-        float | None,
-        typer.Option("--lambda-max", help="Strength of the soft mask; 0.5.", rich_help_panel=_PRUNING),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Cosine above which tokens merge; 0.9.", rich_help_panel=_PRUNING),
-    ] = None,
-    merge: Annotated[
-        bool | None,
-        typer.Option("--merge/--no-merge", help="Merge near-duplicates; on.", rich_help_panel=_PRUNING),
-    ] = None,
-    bimask: Annotated[
-        bool | None,
-        typer.Option(
-            "--bimask/--no-bimask",
-            help="Open the causal mask softly in the scoring layer (SG-BiMask); on.",
-            rich_help_panel=_PRUNING,
-        ),
-    ] = None,
-    prune_after: Annotated[
-        int | None,
-        typer.Option("--prune-after", help="Layers that see every token; 2.", rich_help_panel=_PRUNING),
-    ] = None,
+    score: ScoreOption = None,
+    lambda_max: LambdaMax = None,
+    threshold: Threshold = None,
+    merge: Merge = None,
+    bimask: Bimask = None,
+    prune_after: PruneAfter = None,
     trim_early_kv: Annotated[
         bool | None,
         typer.Option(
             "--trim-early-kv/--no-trim-early-kv",
             help="Drop pruned tokens from the caches of those layers too; on.",
-            rich_help_panel=_PRUNING,
+            rich_help_panel=PRUNING,
         ),
     ] = None,
     max_batch: Annotated[
@@ -151,7 +141,7 @@ def export_command(
     if context.invoked_subcommand is not None:
         _refuse_stray_options(context)
         return
-    pruning = _pruning(
+    given = given_pruning(
         dense,
         {
             "method": method,
@@ -164,6 +154,7 @@ def export_command(
             "trim_early_kv": trim_early_kv,
         },
     )
+    pruning = PruningConfig(method="none") if dense else PruningConfig(**given)
     tokens = budget_of(keep, keep_ratio, budget)
     quantization = _quantization(quantize, block_size, weights)
     if engine == "ort":
@@ -233,19 +224,3 @@ def _quantization(quantize: str | None, block_size: int | None, weights: str) ->
     if block_size is not None and block_size not in BLOCK_SIZES:
         raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
     return Quantization() if block_size is None else Quantization(block_size=block_size)
-
-
-def _pruning(dense: bool, options: dict[str, Any]) -> PruningConfig:
-    """The configuration; an option that would do nothing is refused, not ignored."""
-    given = {name: value for name, value in options.items() if value is not None}
-    asaps_own = {"score", "lambda_max", "threshold", "merge", "bidirectional"}
-    idle = {"--dense": set(given) if dense else set(), "--no-bimask": set(), "--method fastv": set()}
-    if given.get("method") == "fastv":
-        idle["--method fastv"] = asaps_own & set(given)
-    if given.get("bidirectional") is False:
-        idle["--no-bimask"] = {"lambda_max"} & set(given)
-    for by, names in idle.items():
-        for name in sorted(names):
-            option = "bimask" if name == "bidirectional" else name.replace("_", "-")
-            raise UserError(f"expected no --{option} with {by}, found one; it would do nothing, leave it out")
-    return PruningConfig(method="none") if dense else PruningConfig(**given)
