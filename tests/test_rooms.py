@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "asap_export"
 
 FOUNDATION = ("errors", "memory", "progress", "spec")
 ROOMS = (
-    "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "report",
-    "export", "evaluation", "cli", "__main__",
+    "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "explain",
+    "report", "export", "evaluation", "cli", "__main__",
 )  # fmt: skip
 # These open finished bundles on machines that have no torch.
 NARROW = {"bundle": ("bundle",), "engine": ("bundle", "engine"), "runtime": ("bundle", "runtime")}

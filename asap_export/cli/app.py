@@ -8,6 +8,7 @@ import warnings
 import typer
 
 from asap_export.cli.evaluate import eval_command
+from asap_export.cli.explain import explain_command
 from asap_export.cli.export import export_command
 from asap_export.cli.reports import env_command, flops_command, inspect_command, verify_command
 from asap_export.cli.run import run_command
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.callback(invoke_without_command=True)(export_command)
 app.command("run")(run_command)
+app.command("explain")(explain_command)
 app.command("verify")(verify_command)
 app.command("eval")(eval_command)
 app.command("inspect")(inspect_command)
