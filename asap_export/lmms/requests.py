@@ -1,0 +1,150 @@
+"""From lmms-eval's requests to a bundle's answers, without lmms-eval."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asap_export.errors import UserError
+from asap_export.pruning.config import Budget
+from asap_export.runtime.images import ImageSource
+from asap_export.runtime.model import Model
+from asap_export.runtime.providers import Provider
+from asap_export.runtime.request import Request
+
+__all__ = ["ModelArguments", "Question", "answer", "model_arguments", "question_of"]
+
+_MAX_NEW_TOKENS = 256  # of a task that does not say how many
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """What ``--model_args`` may hold; at most one field of ``budget`` replaces the bundle's own."""
+
+    bundle: Path
+    provider: Provider = "auto"
+    threads: int | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+
+def model_arguments(given: Mapping[str, Any]) -> ModelArguments:
+    """The arguments ``bundle``, ``provider``, ``threads``, ``keep``, ``keep_ratio`` and ``budget``.
+
+    lmms-eval adds ``batch_size``, ``max_batch_size`` and ``device``. Raises UserError for any other, for a batch
+    (its rows would share one number of kept tokens, so an answer would depend on its neighbours), or no bundle.
+    """
+    known = {"bundle", "provider", "threads", "keep", "keep_ratio", "budget"}
+    others = sorted(set(given) - known - {"batch_size", "max_batch_size", "device"})
+    if others:
+        raise UserError(
+            f"expected model_args among {', '.join(sorted(known))}, found {others[0]}; leave it out"
+        )
+    if "bundle" not in given:
+        raise UserError("expected --model_args bundle=FOLDER, found no bundle; export one with asap-export")
+    if str(given.get("batch_size", 1)) != "1":
+        raise UserError(
+            f"expected --batch_size 1, found {given['batch_size']}: rows of a batch share one number of kept "
+            "tokens; leave it out"
+        )
+    provider = given.get("provider", "cpu" if given.get("device") == "cpu" else "auto")
+    budget = {name: given[name] for name in ("keep", "keep_ratio", "budget") if given.get(name) is not None}
+    if budget:  # a wrong one is refused before the bundle is loaded
+        Budget(budget.get("keep"), budget.get("keep_ratio"), budget.get("budget"))
+    return ModelArguments(Path(str(given["bundle"])), provider, given.get("threads"), budget)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request: the task's text, its images, and its ``generation_kwargs``."""
+
+    text: str
+    images: tuple[ImageSource, ...]
+    settings: Mapping[str, Any]
+
+
+def question_of(arguments: Sequence[Any], documents: Mapping[str, Any]) -> Question:
+    """The question in an ``Instance``'s arguments: context, generation_kwargs, doc_to_visual, doc_id, task, split.
+
+    ``documents``: by task, split and number.
+    """
+    context, settings, doc_to_visual, number, task, split = arguments
+    visuals = doc_to_visual(documents[task][split][number]) if callable(doc_to_visual) else doc_to_visual
+    return Question(context, tuple(_flat(visuals)), dict(settings or {}))
+
+
+def _flat(visuals: Any) -> list[ImageSource]:
+    """A document's visuals as a list: tasks give one, several, lists in a list, or None."""
+    if visuals is None:
+        return []
+    if isinstance(visuals, list | tuple):
+        return [image for visual in visuals for image in _flat(visual)]
+    return [visuals]
+
+
+def answer(model: Model, question: Question, budget: Mapping[str, Any]) -> str:
+    """The bundle's answer, up to the first of the task's ``until`` strings.
+
+    ``max_new_tokens`` is lowered to what the model's positions and the engine's limits leave room for. Raises
+    UserError for images and settings that a bundle cannot take.
+    """
+    settings, stops = question.settings, _stops(question.settings.get("until"))
+    if int(settings.get("num_beams") or 1) != 1:
+        raise UserError(
+            f"expected num_beams of 1, found {settings['num_beams']}: bundles decode without beams; set it with "
+            "--gen_kwargs num_beams=1"
+        )
+    prompt = model.reader.read(question.text, question.images)
+    room = model.spec.max_position_embeddings - len(prompt.input_ids) + 1
+    if model.provider == "tensorrt":
+        room = min(room, model.bundle.manifest.limits.max_new_tokens)
+    wanted = int(settings.get("max_new_tokens") or settings.get("max_gen_toks") or _MAX_NEW_TOKENS)
+    temperature = _temperature(settings)
+    request = Request(
+        question.text,
+        question.images,
+        max_new_tokens=max(1, min(wanted, room)),
+        temperature=temperature,
+        top_p=float(settings.get("top_p") or 1) if temperature else 1.0,
+        seed=int(settings.get("seed") or 0),
+        **budget,
+    )
+    written = _Written(stops)
+    with suppress(_Stopped):
+        model.answer([prompt], [request], on_text=written.add)
+    return written.text()
+
+
+def _stops(until: str | Sequence[str] | None) -> tuple[str, ...]:
+    until = [until] if isinstance(until, str) else until or ()
+    return tuple(stop for stop in until if stop)
+
+
+def _temperature(settings: Mapping[str, Any]) -> float:
+    """Greedy where ``do_sample`` is off; as in transformers, 1 where it is on and no temperature is given."""
+    sampled = settings.get("do_sample")
+    if sampled is False:
+        return 0.0
+    temperature = settings.get("temperature")
+    return float(temperature) if temperature is not None else float(bool(sampled))
+
+
+class _Stopped(Exception):
+    """Ends the generate loop from its callback."""
+
+
+class _Written:
+    """What has been written so far; raises ``_Stopped`` as soon as one of ``stops`` is in it."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops, self._pieces = stops, ""
+
+    def add(self, piece: str) -> None:
+        self._pieces += piece
+        if any(stop in self._pieces for stop in self._stops):
+            raise _Stopped
+
+    def text(self) -> str:
+        """Everything before the first stop."""
+        ends = [self._pieces.find(stop) for stop in self._stops if stop in self._pieces]
+        return self._pieces[: min(ends)] if ends else self._pieces
