@@ -7,6 +7,7 @@ import typer
 
 from asap_export.cli.options import (
     AsJson,
+    Bimask,
     Keep,
     KeepRatio,
     LambdaMax,
@@ -74,6 +75,7 @@ def explain_command(
     lambda_max: LambdaMax = None,
     threshold: Threshold = None,
     merge: Merge = None,
+    bimask: Bimask = None,
     prune_after: PruneAfter = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,6 +89,7 @@ def explain_command(
         "lambda_max": lambda_max,
         "threshold": threshold,
         "merge": merge,
+        "bidirectional": bimask,
         "prune_after": prune_after,
     }
     given = given_pruning(False, pruning)

@@ -35,8 +35,9 @@ class Tokens:
     """The N visual tokens of a prompt, in order.
 
     scores: by measure, [N] float32. ``causal`` and ``sg_bimask`` are the attention that a token receives from all
-    visual ones under either mask, ``even_...`` the same if every query were 0, so what the mask alone does, and
-    ``last_row`` is what the last token of the prompt gives it (FastV's score, which no mask changes).
+    visual ones under either mask, whichever the layer has; ``even_...`` is the same if every query were 0, so what
+    the mask alone does, and ``last_row`` what the last token of the prompt gives it (FastV's score, which no mask
+    changes).
     fate: [N] int8 into ``FATES``; anchor: [N] int64, the token that absorbed each, its own number where none did.
     """
 
@@ -78,9 +79,9 @@ def _scores(cut: Cut, pruning: PruningConfig) -> dict[Measure, Tensor]:
     """Every measure for all new tokens, [1, T] float32."""
     past = cut.key.shape[2] - cut.query.shape[2]
     inputs: tuple[Any, ...] = (cut.query, cut.key, cut.visual_mask, cut.attention_mask, cut.scale)
-    soft = cut.seen
-    if (pruning.method, pruning.score) != ("asap", "received"):
-        soft = observe_attention(replace(pruning, method="asap", score="received"), *inputs)
+    soft, with_mask = cut.seen, replace(pruning, method="asap", score="received", bidirectional=True)
+    if pruning != with_mask:  # to be compared with, then, not what decided
+        soft = observe_attention(with_mask, *inputs)
     last = observe_attention(replace(pruning, method="fastv"), *inputs)
     causal = causal_bias(cut.attention_mask, cut.query.shape[2])
     weight = row_weight("received", cut.visual_mask, cut.new_mask)

@@ -85,9 +85,12 @@ def test_a_folder_of_images_is_averaged_over_and_an_old_explanation_replaced(che
     with pytest.raises(UserError, match="pass --overwrite"):
         explain(request)
     again = ExplainRequest(
-        "What?", checkpoint, images=(MAT,), output=out, overwrite=True, pruning={"score": "last"}
+        "What?", checkpoint, images=(MAT,), output=out, overwrite=True, pruning={"bidirectional": False}
     )
-    assert explain(again).facts["criterion"] == "last"
+    facts = explain(again).facts
+    assert facts["pruning"]["bidirectional"] is False
+    assert facts["shift"]["tile grid"]["causal"] != facts["shift"]["tile grid"]["sg_bimask"]
+    assert "under the causal mask (SG-BiMask is there to compare)" in (out / "index.html").read_text()
     assert len(listing(out)) == 2 + 1 + 6 and sorted(listing(tmp_path))[0] == "images"
 
 

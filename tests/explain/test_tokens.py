@@ -8,7 +8,7 @@ from installed_command import IMAGES
 from small_checkpoints import write_checkpoint
 
 from asap_export.explain.subject import Subject, open_subject
-from asap_export.explain.tokens import FATES, Tokens, tokens_of
+from asap_export.explain.tokens import FATES, MEASURES, Tokens, tokens_of
 from asap_export.model.decoder import Cut
 from asap_export.progress import no_progress
 from asap_export.pruning.config import Budget
@@ -18,6 +18,7 @@ PRUNINGS = {
     "everything merges": {"threshold": -1.0, "score": "last"},
     "nothing merges": {"threshold": 1.0, "score": "salience"},
     "no merging": {"merge": False, "score": "text"},
+    "no mask": {"bidirectional": False, "merge": False},
     "fastv": {"method": "fastv"},
     "random": {"method": "random", "seed": 5},
 }
@@ -56,7 +57,7 @@ def test_fates_partition_the_visual_tokens_and_agree_with_the_decoder(explained,
     assert not own[merged].any() and (fates[tokens.anchor[merged]] == "kept").all()
     assert own[np.isin(fates, ["kept", "dropped"])].all()
     assert (fates == "salvaged").sum() >= merged.sum()
-    if name in ("nothing merges", "no merging", "fastv", "random"):
+    if name in ("nothing merges", "no merging", "no mask", "fastv", "random"):
         assert set(fates) == {"kept", "dropped"}
     if name == "everything merges":
         assert merged.sum() == (fates == "salvaged").sum() == stays.sum() - 1
@@ -81,5 +82,10 @@ def test_scores_are_attention_under_either_mask(explained):
     np.testing.assert_array_equal(
         of_fastv.scores["last_row"], other.seen.score[0, other.visual_mask[0]].numpy()
     )
-    for measure in ("causal", "sg_bimask", "last_row"):  # the same layer, whatever prunes behind it
-        np.testing.assert_allclose(of_fastv.scores[measure], tokens.scores[measure], rtol=1e-4, atol=1e-7)
+    _, third, without = explained("no mask")
+    np.testing.assert_array_equal(
+        without.scores["causal"], third.seen.score[0, third.visual_mask[0]].numpy()
+    )  # what decides there
+    for measure in MEASURES:  # the same layer, whatever it is told and prunes behind it
+        for others in (of_fastv, without):
+            np.testing.assert_allclose(others.scores[measure], tokens.scores[measure], rtol=1e-4, atol=1e-7)
