@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 import typer
 
@@ -14,7 +15,7 @@ from asap_export.cli.reports import env_command, flops_command, inspect_command,
 from asap_export.cli.run import run_command
 from asap_export.errors import UserError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "exit_status", "main"]
 
 # Typer carries its own click from some version on; this is the way to the class in all of them.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -38,22 +39,23 @@ app.command("env")(env_command)
 
 
 def main() -> None:
-    """Run the command line and exit: 0, 1 where a verification fails, 2 after wrong input, 130 interrupted.
-
-    Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
-    """
+    """Run the command line and exit."""
     _quiet_libraries()
     try:
-        sys.exit(_status(sys.argv[1:]))
+        sys.exit(exit_status(sys.argv[1:]))
     except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(NO_READER)
 
 
-def _status(arguments: list[str]) -> int:
+def exit_status(arguments: Sequence[str]) -> int:
+    """Run the command line: 0, 1 where a verification fails, 2 after wrong input, 130 interrupted.
+
+    Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
+    """
     command = typer.main.get_command(app)
     try:
-        with command.make_context("asap-export", arguments) as context:
+        with command.make_context("asap-export", list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as end:
