@@ -102,8 +102,8 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
         methods = (subject.own_method(),) if subject.bundle else parse_methods(_METHODS)
     runtime = request.runtime or ("ort" if subject.bundle else "torch")
     runs = runs_of(methods, budgets, _RUNTIMES[runtime])
-    _check(runs, subject)
     device = _device(request.device)
+    _check(runs, subject, device)
     settings = _settings(request, subject, dataset, methods, budgets, runtime, device)
     folder = request.output or Path(f"{Path(subject.name).resolve().name}.eval")
     with Journal(folder, settings, request.overwrite) as journal:
@@ -118,8 +118,9 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
     return Results(folder, facts)
 
 
-def _check(runs: tuple[Run, ...], subject: Subject) -> None:
-    """Raise UserError where a run cannot be: layers, budgets, dtypes, or a bundle's checkpoint that is missing."""
+def _check(runs: tuple[Run, ...], subject: Subject, device: str) -> None:
+    """Raise UserError where a run cannot be: layers, budgets, dtypes, memory, or a bundle's checkpoint that is
+    missing."""
     spec = subject.spec
     for run in runs:
         if run.pruning.prunes and run.pruning.prune_after >= spec.layers:
@@ -137,6 +138,8 @@ def _check(runs: tuple[Run, ...], subject: Subject) -> None:
     own = subject.bundle.manifest.pruning if subject.bundle else None
     if any(run.runtime == "torch" or run.pruning != own for run in runs):
         subject.checkpoint()
+    if any(run.runtime == "torch" for run in runs):
+        subject.check_memory(device)
 
 
 def _device(name: str) -> str:

@@ -18,6 +18,8 @@ from asap_export.evaluation.methods import METHODS, NamedMethod
 from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.export import ExportRequest, export
+from asap_export.memory import available_memory, gigabytes
+from asap_export.parity.memory import attention_memory, weight_memory
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
@@ -60,6 +62,20 @@ class Subject:
         pruning = self.bundle.manifest.pruning
         label = next((name for name, config in METHODS.items() if config == pruning), "bundle")
         return NamedMethod(label, pruning)
+
+    def check_memory(self, device: str) -> None:
+        """Raise UserError where there is too little memory for the PyTorch reference, and what it computes with.
+
+        The weights of a GPU pass through the memory of its host, its attention does not.
+        """
+        needed = weight_memory(self.checkpoint(), self.spec.layers) // (1 if self.dtype == "fp32" else 2)
+        if device == "cpu":
+            needed += attention_memory(self.spec.heads, self.spec.max_visual_tokens)
+        if needed > (available := available_memory()):
+            raise UserError(
+                f"expected about {gigabytes(needed)} of free memory for the model in {self.dtype}, found "
+                f"{gigabytes(available)}; free some, or use another machine"
+            )
 
     def torch_answers(self, device: str, max_new_tokens: int) -> TorchAnswers:
         """The PyTorch reference."""
