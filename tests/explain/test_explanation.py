@@ -43,8 +43,9 @@ def test_the_installed_command_explains_a_bundle(demo_bundle: Path, tmp_path: Pa
     facts = json.loads(run("explain", demo_bundle, *asked, "--json").stdout)
     assert facts["output"] == str(out) and facts["source"] == str(demo_bundle)
     (image,) = facts["images"]
-    assert image["visual_tokens"] == sum(image["fates"].values()) == 268
-    assert image["fates"]["kept"] + image["fates"]["salvaged"] == 45  # the bundle's budget
+    assert image["visual_tokens"] == sum(image["fates"].values())
+    kept = image["fates"]["kept"] + image["fates"]["salvaged"]
+    assert kept == round(image["visual_tokens"] / 6)  # the bundle's budget
     assert image["without_pixels"].keys() == {"newline"}
     for fate, count in image["fates"].items():
         parts = [view["fates"][fate] for view in image["views"]]
@@ -66,9 +67,9 @@ def test_one_prompt_may_have_several_images(checkpoint: str, tmp_path: Path):
         "What differs?", checkpoint, images=(MAT, SIGN), output=tmp_path / "out", pictures=1
     )
     facts = explain(request).facts
-    assert [image["visual_tokens"] for image in facts["images"]] == [268, 336]
+    mat, sign = (image["visual_tokens"] for image in facts["images"])
     kept = sum(image["fates"]["kept"] + image["fates"]["salvaged"] for image in facts["images"])
-    assert kept == round((268 + 336) / 6)  # one pool
+    assert kept == round((mat + sign) / 6)  # one pool
     page = (tmp_path / "out/index.html").read_text()
     assert "pictures of the first 1" in page and "sign.png" not in page
 

@@ -104,9 +104,9 @@ def tile_grid(colors: np.ndarray, places: ImageTokens, size, geometry: TileGeome
 
 
 @settings(max_examples=25, deadline=None)
-@given(size=st.tuples(st.integers(60, 400), st.integers(60, 400)))
+@given(size=st.tuples(st.integers(100, 400), st.integers(100, 400)))
 def test_pixels_of_llava_next_are_where_its_processor_took_them_from(size):
-    processor = AutoImageProcessor.from_pretrained(DEMO)
+    processor = AutoImageProcessor.from_pretrained(DEMO, image_grid_pinpoints=list(SMALL.grid_pinpoints))
     colors = seen_by(processor, ramp(size), SMALL)
     places = image_tokens(size, SMALL, base_box(size, processor, SMALL))
     base, grid = places.views
