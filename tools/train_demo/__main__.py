@@ -1,19 +1,22 @@
-"""Train the demo checkpoint from scratch: python tools/train_demo [FOLDER]."""
+"""Train the demo checkpoint from scratch, or go on where a run was stopped.
+
+python tools/train_demo [FOLDER]           (default: out/train_demo; the checkpoint is written to FOLDER/checkpoint)
+"""
 
 import sys
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
-
-from architecture import new_model, write_files
+from architecture import new_model, write_files, write_weights
 from batches import Stage, Writer
+from tokenizers import Tokenizer
 from training import SEED, Trainee, train
 
+# Many small pictures first: what a patch shows; then questions about small canvases; then canvases of all sizes.
 STAGES = [
-    Stage("patches", 2500, 32, 84, 120, questions=0, rate=1.5e-3, last_rate=2e-4),
-    Stage("small", 1500, 16, 84, 112, rate=1e-3, last_rate=1e-3),
-    Stage("all", 3000, 16, 84, 224, rate=1e-3, last_rate=2e-5),
+    Stage("patches", 900, 32, 84, 120, questions=0, rate=1.5e-3, last_rate=2e-4),
+    Stage("small", 1800, 12, 84, 112, rate=1.5e-3, last_rate=1e-3, seeing_rate=0.15),
+    Stage("all", 3000, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.3),
 ]
 
 
@@ -23,8 +26,9 @@ def main() -> None:
     if not (checkpoint / "tokenizer.json").exists():
         write_files(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    writer = Writer(Tokenizer.from_file(str(checkpoint / "tokenizer.json")))
-    train(Trainee(new_model(SEED), writer, device), STAGES, folder)
+    model = new_model(SEED)
+    trainee = Trainee(model, Writer(Tokenizer.from_file(str(checkpoint / "tokenizer.json"))), device)
+    train(trainee, STAGES, folder, on_save=lambda: write_weights(model, checkpoint))
 
 
 if __name__ == "__main__":

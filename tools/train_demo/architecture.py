@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
 
@@ -208,3 +209,10 @@ def new_model(seed: int) -> LlavaNextForConditionalGeneration:
         elif "multi_modal_projector" in name:
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
     return model
+
+
+def write_weights(model: LlavaNextForConditionalGeneration, folder: Path) -> None:
+    """The weights in float16, replaced at once."""
+    weights = {name: p.detach().to("cpu", torch.float16).contiguous() for name, p in model.named_parameters()}
+    save_file(weights, folder / "model.part", metadata={"format": "pt"})
+    (folder / "model.part").replace(folder / "model.safetensors")

@@ -6,12 +6,12 @@ from random import Random
 
 import numpy as np
 import torch
+from architecture import MEAN, PATCH, PINPOINTS, SPECIAL, STD, TILE
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from architecture import MEAN, PATCH, PINPOINTS, SPECIAL, STD, TILE
 from asap_export.model.anyres import TileGeometry, best_resolution, packing, visual_token_count
 from asap_export.scenes import Question, Scene, scene
 from asap_export.scenes.drawing import coverage, draw
@@ -40,6 +40,7 @@ class Stage:
     questions: int = 16
     rate: float = 1e-3
     last_rate: float = 1e-3
+    seeing_rate: float = 1.0  # of the tower's and projector's learning rate
 
 
 @dataclass

@@ -3,19 +3,22 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import attention
 import torch
+from architecture import SPECIAL
+from batches import COLOR_NAMES, FORMS, GEOMETRY, IGNORED, TEXTS, Batch, Batches, Stage, Writer, normalized
+from muon import Muon
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-import attention
-from architecture import SPECIAL
 from asap_export.model.vision import VisionEncoder
-from batches import COLOR_NAMES, FORMS, GEOMETRY, IGNORED, TEXTS, Batch, Batches, Stage, Writer, normalized
 
 SEED = 20260317
+SEEING = ("model.vision_tower", "model.multi_modal_projector", "model.image_newline")
 
 
 class Alignment(nn.Module):
@@ -118,22 +121,35 @@ def rate(stage: Stage, step: int) -> float:
     return warmup * (stage.last_rate + (stage.rate - stage.last_rate) * fall)
 
 
-def train(trainee: Trainee, stages: list[Stage], folder: Path, steps_to_save: int = 100) -> None:
+def make_optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, which learns these in far fewer steps; AdamW for all else.
+
+    The first two are of what sees, the others of what reads.
+    """
+    named = [*trainee.model.named_parameters(), *trainee.alignment.named_parameters()]
+    optimizers: list[torch.optim.Optimizer] = []
+    for sees in (True, False):
+        some = [(n, p) for n, p in named if n.startswith(SEEING) == sees]
+        inner = [p for n, p in some if ".layers." in n and p.dim() == 2]
+        others = [p for n, p in some if not (".layers." in n and p.dim() == 2)]
+        optimizers.append(Muon(inner, lr=0.0, weight_decay=0.02))
+        optimizers.append(torch.optim.AdamW(others, lr=0.0, weight_decay=0.0, betas=(0.9, 0.98)))
+    return optimizers
+
+
+def train(
+    trainee: Trainee, stages: list[Stage], folder: Path, on_save: Callable[[], None], steps_to_save: int = 100
+) -> None:
     """Run the stages not yet done; state and curve lie in ``folder``."""
     parameters = [*trainee.model.parameters(), *trainee.alignment.parameters()]
-    matrices = [p for p in parameters if p.dim() >= 2]
-    others = [p for p in parameters if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}],
-        lr=0.0,
-        betas=(0.9, 0.98),
-    )
+    optimizers = make_optimizers(trainee)
     state_file, done = folder / "state.pt", {"stage": 0, "step": 0}
     if state_file.exists():
         state = torch.load(state_file, map_location=trainee.device)
         trainee.model.load_state_dict(state["model"])
         trainee.alignment.load_state_dict(state["alignment"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         done = state["done"]
     for number in range(done["stage"], len(stages)):
         stage, start = stages[number], done["step"]
@@ -144,20 +160,22 @@ def train(trainee: Trainee, stages: list[Stage], folder: Path, steps_to_save: in
         since = time.time()
         for step, batch in enumerate(loader, start=start):
             batch = Batch(**{name: value.to(trainee.device) for name, value in batch.__dict__.items()})
-            for group in optimizer.param_groups:
-                group["lr"] = rate(stage, step)
+            for place, optimizer in enumerate(optimizers):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(stage, step) * (stage.seeing_rate if place < 2 else 1)
             with torch.autocast(trainee.device, dtype=torch.bfloat16):
                 rows = trainee.rows(batch)
                 loss, read = trainee.aligned(rows, batch)
                 figures = {"patch loss": loss, "color": read[0], "form": read[1], "text": read[2]}
                 if stage.questions:
                     answer_loss, tokens, answers = trainee.answered(rows, batch)
-                    loss = answer_loss + 0.1 * loss
+                    loss = answer_loss + 0.2 * loss
                     figures |= {"loss": answer_loss, "tokens": tokens, "answers": answers}
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             for name, value in figures.items():
                 value = float(value.detach())
                 if not math.isnan(value):
@@ -170,16 +188,17 @@ def train(trainee: Trainee, stages: list[Stage], folder: Path, steps_to_save: in
                     curve.write(json.dumps(line) + "\n")
             if (step + 1) % steps_to_save == 0 or step + 1 == stage.steps:
                 last = step + 1 == stage.steps
+                if last and not stage.questions:  # answers start from the words the patches were taught
+                    with torch.no_grad():
+                        trainee.model.lm_head.weight.copy_(trainee.embedding.weight)
                 done = {"stage": number + last, "step": 0 if last else step + 1}
                 state = {
                     "model": trainee.model.state_dict(),
                     "alignment": trainee.alignment.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                     "done": done,
                 }
                 torch.save(state, folder / "state.part")
                 (folder / "state.part").replace(state_file)
-        if not stage.questions:  # answers start from the words the patches were taught
-            with torch.no_grad():
-                trainee.model.lm_head.weight.copy_(trainee.embedding.weight)
+                on_save()
         done = {"stage": number + 1, "step": 0}
