@@ -27,7 +27,11 @@ SWEEPS = (
     Sweep(
         "lambda_max", ("no mask", "0.01", "0.1", "0.25", "0.5", "0.75", "1"), "λ_max of the soft mask (Eq 4)"
     ),
-    Sweep("threshold", ("0.5", "0.7", "0.8", "0.9", "0.95", "0.99", "no merging"), "cosine above which tokens merge (Eq 6)"),
+    Sweep(
+        "threshold",
+        ("0.5", "0.7", "0.8", "0.9", "0.95", "0.99", "no merging"),
+        "cosine above which tokens merge (Eq 6)",
+    ),
     Sweep("prune_after", ("1", "2", "3"), "layers before the cut, K"),
 )  # fmt: skip
 

@@ -16,19 +16,19 @@ HEAD = """\
 # Accuracy under pruning
 
 Written by `make accuracy`; the numbers behind it are in [measurements](measurements/), the words about them in
-[method.md](method.md). Subject is the built-in demo checkpoint (its [card](../asap_export/demo/README.md)), so this
-is a statement about a small model in a drawn world. What a budget costs your model on your data, `asap-export eval`
-says ([evaluation.md](evaluation.md)).
+[method.md](method.md). Subject is the built-in demo checkpoint (its [card](../asap_export/demo/README.md)), so
+this is a statement about a small model in a drawn world. What a budget costs your model on your data,
+`asap-export eval` says ([evaluation.md](evaluation.md)).
 
-Budgets are means over all layers as parts of the visual tokens, as the paper counts: 33.3 % and 22.2 % are its "960"
-and "640" of 2,880, the other two are harder.
+Budgets are means over all layers as parts of the visual tokens, as the paper counts: 33.3 % and 22.2 % are its
+"960" and "640" of 2,880, the other two are harder.
 """
 
 SWEPT = """\
 ## The open choices, swept on the validation split
 
-{questions:,} questions about {images:,} images; everything but the named choice stays at its default. Bars are 95 %
-Wilson intervals. In each plot the horizontal lines are dense (black) and FastV at the same budgets.
+{questions:,} questions about {images:,} images; everything but the named choice stays at its default. Bars are
+95 % Wilson intervals. In each plot the horizontal lines are dense (black) and FastV at the same budgets.
 """
 
 

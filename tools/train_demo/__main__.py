@@ -1,6 +1,6 @@
 """Train the demo checkpoint from scratch, or go on where a run was stopped.
 
-python tools/train_demo [FOLDER]           (default: out/train_demo; the checkpoint is written to FOLDER/checkpoint)
+    python tools/train_demo [FOLDER]      (default: out/train_demo; the checkpoint is in FOLDER/checkpoint)
 """
 
 import sys

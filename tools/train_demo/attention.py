@@ -1,7 +1,7 @@
 """Attention of training on a CPU: the image attends to itself once, the questions to the image and to themselves.
 
-Fused attention takes the whole square of image and questions, most of which is masked, and its backward pass is slow
-on a CPU; two plain products over the two parts that count take half the time.
+Fused attention takes the whole square of image and questions, most of which is masked, and its backward pass is
+slow on a CPU; plain products over the parts that count take half the time.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FAR = -30.0  # e^-30 is nothing, and bfloat16 has it
 
 @dataclass(frozen=True)
 class Parts:
-    """Biases, 0 or ``FAR``: ``image`` [V, V] of what stands before the questions, ``questions`` [B, 1, T, V + T]."""
+    """Biases, 0 or ``FAR``: ``image`` [V, V] of what stands before the questions, ``questions`` [B, 1, T, V+T]."""
 
     image: Tensor
     questions: Tensor

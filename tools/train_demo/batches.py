@@ -48,8 +48,8 @@ class Batch:
     """One step's scenes, all of one canvas size.
 
     tiles: [B·t, 3, TILE, TILE] uint8; gather_index: [B·N]; labels: [B·t, patches, 3] (color, form, text; -1 for
-    none, -100 where it is not clear); text_ids: [B, L]; block: [B, L], number of the question a token belongs to, -1
-    for padding; offset: [B, L], its place in its own question; targets: [B, L], -100 where nothing is asked.
+    none, -100 where it is not clear); text_ids: [B, L]; block: [B, L], number of the question of a token, -1 for
+    padding; offset: [B, L], its place in its own question; targets: [B, L], -100 where nothing is asked.
     """
 
     tiles: Tensor

@@ -1,8 +1,8 @@
 """Muon, with all matrices of one shape orthogonalized together.
 
-Steps are momentum made orthogonal by Newton-Schulz iterations (Jordan et al., 2024), scaled to the size of AdamW's as
-Liu et al. (arXiv 2502.16982) do. torch.optim.Muon is the same rule one matrix at a time, which on a CPU takes longer
-than the rest of a training step of so small a model.
+Steps are momentum made orthogonal by Newton-Schulz iterations (Jordan et al., 2024), scaled to the size of
+AdamW's as Liu et al. (arXiv 2502.16982) do. torch.optim.Muon is the same rule one matrix at a time, which on a CPU
+takes longer than the rest of a training step of so small a model.
 """
 
 from collections.abc import Iterable
