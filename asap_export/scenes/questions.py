@@ -98,7 +98,7 @@ def _exists(view: _View) -> Found:
     present = {shape.name for shape in view.shapes}
     mixed = {f"{one.color} {other.form}" for one in view.shapes for other in view.shapes} - present
     absent = {f"{color} {shape}" for color in COLORS for shape in SHAPES} - present
-    if view.random.random() < 0.5:
+    if present and view.random.random() < 0.5:
         names, answer = present, "yes"
     else:
         names, answer = (mixed if mixed and view.random.random() < 0.7 else absent), "no"

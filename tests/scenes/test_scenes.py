@@ -11,6 +11,7 @@ from PIL import ImageColor
 
 from asap_export.scenes import KINDS, Scene, scene
 from asap_export.scenes.drawing import coverage
+from asap_export.scenes.questions import ask
 from asap_export.scenes.things import COLORS, SHAPES, Thing, layout
 
 numbers = st.integers(0, 10**6)
@@ -112,6 +113,12 @@ def test_all_kinds_occur_and_no_answer_of_a_kind_is_nearly_always_right() -> Non
     for kind in KINDS:
         answers = Counter(question.answer for question in asked if question.kind == kind)
         assert answers.most_common(1)[0][1] < 0.7 * answers.total(), kind
+
+
+def test_a_scene_without_any_shape_can_be_asked_about() -> None:
+    asked = ask((100, 100), (), 20, Random(1))
+    assert {question.kind for question in asked} == {"count shapes", "count colors", "exists"}
+    assert {question.answer for question in asked} == {"0", "no"}
 
 
 @pytest.mark.parametrize("size", [(112, 56), (84, 224), (224, 224)])
