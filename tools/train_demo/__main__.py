@@ -1,6 +1,8 @@
 """Train the demo checkpoint from scratch, or go on where a run was stopped.
 
     python tools/train_demo [FOLDER]      (default: out/train_demo; the checkpoint is in FOLDER/checkpoint)
+
+Then its answers to the test split are counted, and its model card is written.
 """
 
 import sys
@@ -9,15 +11,19 @@ from pathlib import Path
 import torch
 from architecture import new_model, write_files, write_weights
 from batches import Stage, Writer
+from card import write_card
 from tokenizers import Tokenizer
 from training import SEED, Trainee, train
+
+from asap_export.evaluation import EvaluationRequest, evaluate
 
 # Many small pictures first: what a patch shows; then questions about small canvases; then canvases of all sizes.
 STAGES = [
     Stage("patches", 900, 32, 84, 120, questions=0, rate=1.5e-3, last_rate=2e-4),
-    Stage("small", 1800, 12, 84, 112, rate=1.5e-3, last_rate=1e-3, seeing_rate=0.15),
+    Stage("small", 1300, 12, 84, 112, rate=1.5e-3, last_rate=1e-3, seeing_rate=0.15),
     Stage("all", 3000, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.3),
 ]
+TEST_QUESTIONS = 4000
 
 
 def main() -> None:
@@ -29,6 +35,18 @@ def main() -> None:
     model = new_model(SEED)
     trainee = Trainee(model, Writer(Tokenizer.from_file(str(checkpoint / "tokenizer.json"))), device)
     train(trainee, STAGES, folder, on_save=lambda: write_weights(model, checkpoint))
+    tested = evaluate(
+        EvaluationRequest(
+            subject=checkpoint,
+            split="test",
+            limit=TEST_QUESTIONS,
+            methods="dense",
+            output=folder / "test",
+            overwrite=True,
+        )
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    write_card(checkpoint, folder / "curve.jsonl", tested.facts, parameters)
 
 
 if __name__ == "__main__":

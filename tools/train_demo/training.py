@@ -35,6 +35,9 @@ class Alignment(nn.Module):
         broken = [word for word, i in zip(words, ids, strict=True) if len(i) != 1]
         assert not broken, f"not one token: {broken}"
         self.register_buffer("ids", torch.tensor([i[0] for i in ids]), persistent=False)
+        self.places = nn.Parameter(
+            torch.randn(2, GEOMETRY.side, width) * 0.1
+        )  # rows and columns of the base tile
         self.none = nn.Parameter(torch.zeros(3, width))
         self.scale = nn.Parameter(torch.ones(3))
         self.counts = [len(COLOR_NAMES), len(FORMS), len(TEXTS)]
@@ -56,6 +59,15 @@ class Alignment(nn.Module):
             right.append((logits.argmax(-1) == target)[some].float().mean())
         return loss, torch.stack(right)
 
+    def placed(self, features: Tensor, images: int) -> Tensor:
+        """Loss of telling row and column of each patch of the base tiles: only these say where in the image."""
+        side = GEOMETRY.side
+        base = features.view(images, -1, side * side, features.shape[-1])[:, 0].flatten(0, 1)
+        number = torch.arange(side * side, device=features.device).repeat(images)
+        logits = (base @ self.places.flatten(0, 1).T).float().view(-1, 2, side)
+        targets = torch.stack([number // side, number % side], dim=1)
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
 
 class Trainee:
     """The model, and the ways it is run in training."""
@@ -75,7 +87,8 @@ class Trainee:
         return self.vision(normalized(batch.tiles), torch.arange(count + 1, device=self.device))
 
     def aligned(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.alignment(rows[:-1], batch.labels.flatten(0, 1), self.embedding.weight)
+        loss, read = self.alignment(rows[:-1], batch.labels.flatten(0, 1), self.embedding.weight)
+        return loss + self.alignment.placed(rows[:-1], batch.text_ids.shape[0]), read
 
     def answered(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Loss over answers, part of answer tokens right, part of questions answered wholly right.
@@ -138,9 +151,14 @@ def make_optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
 
 
 def train(
-    trainee: Trainee, stages: list[Stage], folder: Path, on_save: Callable[[], None], steps_to_save: int = 100
+    trainee: Trainee,
+    stages: list[Stage],
+    folder: Path,
+    on_save: Callable[[], None],
+    steps_to_save: int = 100,
+    stop_after: int | None = None,
 ) -> None:
-    """Run the stages not yet done; state and curve lie in ``folder``."""
+    """Run the stages not yet done; state and curve lie in ``folder``. ``stop_after`` so many steps of a stage."""
     parameters = [*trainee.model.parameters(), *trainee.alignment.parameters()]
     optimizers = make_optimizers(trainee)
     state_file, done = folder / "state.pt", {"stage": 0, "step": 0}
@@ -201,4 +219,6 @@ def train(
                 torch.save(state, folder / "state.part")
                 (folder / "state.part").replace(state_file)
                 on_save()
+            if step + 1 == stop_after:
+                return
         done = {"stage": number + 1, "step": 0}
