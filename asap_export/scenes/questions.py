@@ -166,7 +166,8 @@ def _same_color(view: _View) -> Found:
         return None
     pairs = [(a, b) for a in alone for b in alone if a is not b]
     equal = [(a, b) for a, b in pairs if a.color == b.color]
-    if not equal and view.random.random() < 0.6:  # few scenes have such a pair, and "no" must not be a good guess
+    # Few scenes have such a pair, and "no" must not be a good guess.
+    if not equal and view.random.random() < 0.6:
         return None
     one, other = view.random.choice(equal if equal and view.random.random() < 0.7 else pairs)
     answer = "yes" if one.color == other.color else "no"
