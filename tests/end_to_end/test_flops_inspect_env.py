@@ -86,7 +86,7 @@ def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
         (["flops", "--keep", "0"], "expected --keep of at least 1"),
         (["inspect"], "missing argument 'BUNDLE'; see asap-export inspect --help"),
         (["inspect", "nowhere"], "expected a bundle folder at nowhere, found nothing"),
-        (["explain"], "no such command 'explain'"),
+        (["describe"], "no such command 'describe'"),
         (["--engine", "onnx"], "is not one of 'ort', 'trt'; see asap-export --help"),
         (["--keep", "5", "env"], "found --keep before env; put the subcommand first"),
     ],
