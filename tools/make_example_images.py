@@ -1,4 +1,4 @@
-"""Draw the example images of examples/images: simple scenes of different sizes and aspect ratios.
+"""Draw the example images of examples/images: simple pictures of different sizes and aspect ratios.
 
 python tools/make_example_images.py [FOLDER]
 """
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from asap_export.scenes import scene
 
 
 def canvas(width: int, height: int, colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -94,13 +96,19 @@ def sign() -> Image.Image:
     return image
 
 
+def things() -> Image.Image:
+    """222 x 187: a scene of the demo checkpoint's world, with a 2 in a red box and a 4 in an orange one."""
+    return scene("test", 3769).image
+
+
 def write_example_images(folder: Path) -> None:
-    """Write mat.png, skyline.jpg, tower.png and sign.png into ``folder``."""
+    """Write mat.png, skyline.jpg, tower.png, sign.png and things.png into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     mat().save(folder / "mat.png", optimize=True)
     skyline().save(folder / "skyline.jpg", quality=85)
     tower().save(folder / "tower.png", optimize=True)
     sign().save(folder / "sign.png", optimize=True)
+    things().save(folder / "things.png", optimize=True)
 
 
 if __name__ == "__main__":
