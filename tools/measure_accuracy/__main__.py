@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from measurements import BUDGETS, TESTED, sweep_methods
+from measurements import BUDGETS, TESTED, swept_together
 from page import page
 from plots import budget_plot, sweep_plots
 from rich.console import Console
@@ -20,7 +20,6 @@ from asap_export.evaluation import EvaluationRequest, evaluate
 from asap_export.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEPT_BUDGETS = ("33.3%", "22.2%")
 DRAWN = ("asap", "asap-text", "asap-last", "fastv", "random")
 
 
@@ -44,18 +43,21 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
     with Bar(console=Console(stderr=True)) as bar:
-        sweep = measured(
-            EvaluationRequest(
-                subject=options.model,
-                split="validation",
-                limit=options.sweep_limit,
-                methods=sweep_methods(),
-                budgets=",".join(SWEPT_BUDGETS),
-                output=options.folder / "sweep",
-            ),
-            bar,
-            "sweep",
-        )
+        swept = {
+            budgets: measured(
+                EvaluationRequest(
+                    subject=options.model,
+                    split="validation",
+                    limit=options.sweep_limit,
+                    methods=methods,
+                    budgets=",".join(budgets),
+                    output=options.folder / f"sweep-{len(budgets)}",
+                ),
+                bar,
+                f"sweep at {' and '.join(budgets)}",
+            )
+            for budgets, methods in swept_together().items()
+        }
         test = measured(
             EvaluationRequest(
                 subject=options.model,
@@ -70,13 +72,13 @@ def main() -> None:
         )
     pictures = options.docs / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    swept = sweep_plots(sweep, SWEPT_BUDGETS, pictures)
+    plots = sweep_plots(swept, pictures)
     budgets = pictures / "accuracy-budgets.svg"
     budget_plot(test, DRAWN, BUDGETS, budgets)
-    (options.docs / "accuracy.md").write_text(page(sweep, test, swept, budgets), encoding="utf-8")
-    kept = options.docs / "measurements"
-    for name, facts in {"sweep": sweep, "test": test}.items():
-        (kept / f"demo-accuracy-{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (options.docs / "accuracy.md").write_text(page(swept, test, plots, budgets), encoding="utf-8")
+    for name, facts in {"sweep": list(swept.values()), "test": test}.items():
+        file = options.docs / "measurements" / f"demo-accuracy-{name}.json"
+        file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print((options.docs / "accuracy.md").read_text(encoding="utf-8"))
 
 

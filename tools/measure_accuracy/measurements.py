@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["BUDGETS", "SWEEPS", "TESTED", "Sweep", "sweep_methods"]
+__all__ = ["BUDGETS", "SWEEPS", "TESTED", "Sweep", "swept_together"]
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,7 @@ class Sweep:
     parameter: str
     values: tuple[str, ...]
     axis: str
+    budgets: tuple[str, ...] = ("33.3%", "22.2%")
 
     def label(self, value: str) -> str:
         """The method of ``asap-export eval`` with this value."""
@@ -32,7 +33,8 @@ SWEEPS = (
         ("0.5", "0.7", "0.8", "0.9", "0.95", "0.99", "no merging"),
         "cosine above which tokens merge (Eq 6)",
     ),
-    Sweep("prune_after", ("1", "2", "3"), "layers before the cut, K"),
+    # three whole layers of twelve are more than 22.2 % already
+    Sweep("prune_after", ("1", "2", "3"), "layers before the cut, K", budgets=("33.3%",)),
 )  # fmt: skip
 
 # Of the visual tokens, as the mean over all layers: the paper's "960" and "640" of 2,880, and two harder ones.
@@ -44,6 +46,11 @@ TESTED = (
 )  # fmt: skip
 
 
-def sweep_methods() -> str:
-    labels = [sweep.label(value) for sweep in SWEEPS for value in sweep.values]
-    return ",".join(["dense", *dict.fromkeys(labels), "fastv", "random"])
+def swept_together() -> dict[tuple[str, ...], str]:
+    """The methods of one evaluation each, by its budgets."""
+    together: dict[tuple[str, ...], list[str]] = {}
+    for sweep in SWEEPS:
+        together.setdefault(sweep.budgets, ["dense", "fastv", "random"]).extend(
+            sweep.label(value) for value in sweep.values
+        )
+    return {budgets: ",".join(dict.fromkeys(methods)) for budgets, methods in together.items()}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measurements import SWEEPS
+from measurements import SWEEPS, Sweep
 
 from asap_export.evaluation.tables import markdown
 
@@ -32,7 +32,7 @@ SWEPT = """\
 """
 
 
-def page(sweep: Facts, test: Facts, plots: Sequence[Path], budgets: Path) -> str:
+def page(swept: dict[tuple[str, ...], Facts], test: Facts, plots: Sequence[Path], budgets: Path) -> str:
     parts = [
         HEAD,
         "## The test split, which no choice has seen\n",
@@ -40,24 +40,23 @@ def page(sweep: Facts, test: Facts, plots: Sequence[Path], budgets: Path) -> str
     ]
     tables = markdown(test).split("\n", 1)[1].replace("\n## ", "\n### ")
     parts += [f"{test['questions']:,} questions about {test['images']:,} images.\n", tables.strip() + "\n"]
-    parts.append(SWEPT.format(questions=sweep["questions"], images=sweep["images"]))
+    some = next(iter(swept.values()))
+    parts.append(SWEPT.format(questions=some["questions"], images=some["images"]))
     for choice, plot in zip(SWEEPS, plots, strict=True):
         parts += [
             f"### {choice.axis[:1].upper()}{choice.axis[1:]}\n",
             f"![{choice.axis}](pictures/{plot.name})\n",
         ]
-        parts.append(_swept(sweep, choice.parameter) + "\n")
+        parts.append(_table(swept[choice.budgets], choice) + "\n")
     return "\n".join(parts)
 
 
-def _swept(facts: Facts, parameter: str) -> str:
-    choice = next(sweep for sweep in SWEEPS if sweep.parameter == parameter)
-    budgets = list(dict.fromkeys(run["budget"] for run in facts["runs"] if run["budget"]))
+def _table(facts: Facts, choice: Sweep) -> str:
     found = {(run["method"], run["budget"]): run for run in facts["runs"]}
-    lines = [f"| {parameter} | {' | '.join(budgets)} |", "|---|" + "--:|" * len(budgets)]
+    lines = [f"| {choice.parameter} | {' | '.join(choice.budgets)} |", "|---|" + "--:|" * len(choice.budgets)]
     for value in choice.values:
         cells = []
-        for budget in budgets:
+        for budget in choice.budgets:
             run = found[choice.label(value), budget]
             low, high = run["accuracy_interval"]
             cells.append(f"{run['accuracy']:.1%} [{low:.1%}, {high:.1%}]")

@@ -26,16 +26,16 @@ def _row(facts: Facts, method: str, budget: str | None) -> Facts:
     return rows[0]
 
 
-def sweep_plot(facts: Facts, sweep: Sweep, budgets: Sequence[str], file: Path) -> None:
+def sweep_plot(facts: Facts, sweep: Sweep, file: Path) -> None:
     """Accuracy over the values of one choice, a line for each budget, dense and FastV beside."""
     figure, axes = plt.subplots(figsize=(5.2, 3.2))
-    for number, budget in enumerate(budgets):
+    for number, budget in enumerate(sweep.budgets):
         color = f"C{number}"
         rows = [_row(facts, sweep.label(value), budget) for value in sweep.values]
         heights = [100 * row["accuracy"] for row in rows]
         low = [100 * (row["accuracy"] - row["accuracy_interval"][0]) for row in rows]
         high = [100 * (row["accuracy_interval"][1] - row["accuracy"]) for row in rows]
-        places = [place + 0.06 * (number - (len(budgets) - 1) / 2) for place in range(len(rows))]
+        places = [place + 0.06 * (number - (len(sweep.budgets) - 1) / 2) for place in range(len(rows))]
         axes.errorbar(places, heights, (low, high), fmt="o-", color=color, capsize=3, label=f"ASAP, {budget}")
         fastv = 100 * _row(facts, "fastv", budget)["accuracy"]
         axes.axhline(fastv, color=color, linestyle=":", label=f"FastV, {budget}")
@@ -66,10 +66,10 @@ def budget_plot(facts: Facts, methods: Sequence[str], budgets: Sequence[str], fi
     _save(figure, file)
 
 
-def sweep_plots(facts: Facts, budgets: Sequence[str], folder: Path) -> list[Path]:
+def sweep_plots(swept: dict[tuple[str, ...], Facts], folder: Path) -> list[Path]:
     files = []
     for sweep in SWEEPS:
         file = folder / f"sweep-{sweep.parameter}.svg"
-        sweep_plot(facts, sweep, budgets, file)
+        sweep_plot(swept[sweep.budgets], sweep, file)
         files.append(file)
     return files
