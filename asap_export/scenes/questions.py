@@ -191,12 +191,14 @@ _ASKERS: dict[str, Callable[[_View], Found]] = {
 KINDS = tuple(_ASKERS)
 
 
-def ask(size: Size, things: Sequence[Thing], count: int, random: Random) -> tuple[Question, ...]:
-    """Up to ``count`` different questions, of as many kinds as the scene allows before any comes again."""
+def ask(
+    size: Size, things: Sequence[Thing], count: int, random: Random, kinds: Sequence[str] = KINDS
+) -> tuple[Question, ...]:
+    """Up to ``count`` different questions, of as many ``kinds`` as the scene allows before any comes again."""
     view = _View(size, things, random)
     asked: dict[str, Question] = {}
-    for _ in range(4 if count else 0):
-        for kind in random.sample(KINDS, len(KINDS)):
+    for _ in range(4 * len(KINDS) // len(kinds) if count else 0):
+        for kind in random.sample(kinds, len(kinds)):
             found = _ASKERS[kind](view)
             if found is not None and found[0] not in asked:
                 asked[found[0]] = Question(found[0], found[1], kind)

@@ -1,5 +1,6 @@
 """A scene by its name: split and number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
@@ -7,7 +8,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from asap_export.scenes.drawing import draw
-from asap_export.scenes.questions import Question, ask
+from asap_export.scenes.questions import KINDS, Question, ask
 from asap_export.scenes.things import Size, Thing, layout
 
 __all__ = ["SPLITS", "Scene", "Split", "scene"]
@@ -27,11 +28,13 @@ class Scene:
     questions: tuple[Question, ...]
 
 
-def scene(split: Split, index: int, questions: int = 8, size: Size | None = None) -> Scene:
+def scene(
+    split: Split, index: int, questions: int = 8, size: Size | None = None, kinds: Sequence[str] = KINDS
+) -> Scene:
     """The ``index``-th scene of a split: the same one on every call. ``size`` replaces its own canvas size."""
     random = Random(f"{split} {index}")  # seeded by the text itself, on any machine
     own = random.randint(SMALLEST, LARGEST), random.randint(SMALLEST, LARGEST)
     size = size or own
     things = layout(size, random)
     image = draw(size, things, random)
-    return Scene(image, things, ask(size, things, questions, random))
+    return Scene(image, things, ask(size, things, questions, random, kinds))

@@ -53,6 +53,18 @@ def test_questions_are_written_as_the_chat_template_writes_them(checkpoint: Path
         assert tokenizer.decode(ids[-answer:-1]) == f" {question.answer}"
 
 
+def test_a_glance_shows_the_base_view_only(writer: Any) -> None:
+    whole = batches.batch(7, (100, 84), SMALL, writer, kinds=batches.PLACES)
+    glance = batches.glanced(whole)
+    tiles = whole.tiles.view(SMALL.images, -1, *whole.tiles.shape[1:])
+    assert torch.equal(glance.tiles, tiles[:, 0])
+    each = whole.gather_index.view(SMALL.images, -1)[:, : batches.GEOMETRY.features]
+    own = glance.gather_index.view(SMALL.images, -1)
+    assert torch.equal(each - each[:, :1], own - own[:, :1])  # the base view's rows, in the same order
+    asked = scene("train", 7, 16, kinds=batches.PLACES).questions
+    assert {question.kind for question in asked} == set(batches.PLACES)
+
+
 def test_many_questions_at_once_are_answered_as_each_alone(writer: Any) -> None:
     """The loss over all questions of an image is that of transformers' own model over one conversation each."""
     model = architecture.new_model(1).eval()

@@ -17,11 +17,13 @@ from training import SEED, Trainee, train
 
 from asap_export.evaluation import EvaluationRequest, evaluate
 
-# Many small pictures first: what a patch shows; then questions about small canvases; then canvases of all sizes.
+# What a patch shows, on many small pictures; questions about small canvases; where things are, which takes longest
+# to learn among all else; then canvases of all sizes.
 STAGES = [
     Stage("patches", 900, 32, 84, 120, questions=0, rate=1.5e-3, last_rate=2e-4),
     Stage("small", 1300, 12, 84, 112, rate=1.5e-3, last_rate=1e-3, seeing_rate=0.15),
-    Stage("all", 3000, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.3),
+    Stage("places", 400, 24, 84, 224, rate=1e-3, last_rate=1e-3, seeing_rate=0.5, glances=1.0),
+    Stage("all", 3000, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.5, glances=0.2),
 ]
 TEST_QUESTIONS = 4000
 

@@ -1,7 +1,7 @@
 """Scenes as tensors: the tiles a processor would make, what every patch shows, and many questions per image."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from asap_export.model.anyres import TileGeometry, best_resolution, packing, visual_token_count
-from asap_export.scenes import Question, Scene, scene
+from asap_export.scenes import KINDS, Question, Scene, scene
 from asap_export.scenes.drawing import coverage, draw
 from asap_export.scenes.things import COLORS, DIGITS, SHAPES, WORDS, Size, layout
 
@@ -26,6 +26,7 @@ SHOWN, HIDDEN = (
     0.06,
 )  # parts of a patch: from the first on it shows the thing, up to the second it does not
 IGNORED = -100
+PLACES = ("side", "place")  # what a glance is asked about: only the base view says where things are
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Stage:
     rate: float = 1e-3
     last_rate: float = 1e-3
     seeing_rate: float = 1.0  # of the tower's and projector's learning rate
+    glances: float = 0.0  # part of the steps that show the base view only
 
 
 @dataclass
@@ -142,11 +144,26 @@ def reading(first: int, size: Size) -> Scene:
     return Scene(draw(size, things, random), things, ())
 
 
-def batch(first: int, size: Size, stage: Stage, writer: Writer, split: str = "train") -> Batch:
+def glanced(whole: Batch) -> Batch:
+    """The same scenes and questions, of whose visual tokens only the base view is left."""
+    images = whole.text_ids.shape[0]
+    base, labels = (part.view(images, -1, *part.shape[1:])[:, 0] for part in (whole.tiles, whole.labels))
+    index = torch.arange(images * GEOMETRY.features)
+    return replace(whole, tiles=base.contiguous(), labels=labels.contiguous(), gather_index=index)
+
+
+def batch(
+    first: int,
+    size: Size,
+    stage: Stage,
+    writer: Writer,
+    split: str = "train",
+    kinds: Sequence[str] = KINDS,
+) -> Batch:
     scenes = [
         reading(first + i, size)
         if not stage.questions and i % 2
-        else scene(split, first + i, stage.questions, size)
+        else scene(split, first + i, stage.questions, size, kinds)
         for i in range(stage.images)
     ]
     tiles = np.concatenate([tiled(s.image) for s in scenes]).transpose(0, 3, 1, 2)
@@ -189,8 +206,11 @@ class Batches(IterableDataset):
                 random.randint(self.stage.smallest, self.stage.largest),
             )
             tokens = visual_token_count((size[1], size[0]), GEOMETRY)
-            # scenes never come twice: numbers are spread far apart
-            yield batch(random.randrange(10**12), size, _sized(self.stage, tokens), self.writer)
+            first = random.randrange(10**12)  # scenes never come twice: numbers are spread far apart
+            if random.random() < self.stage.glances:
+                yield glanced(batch(first, size, self.stage, self.writer, kinds=PLACES))
+            else:
+                yield batch(first, size, _sized(self.stage, tokens), self.writer)
 
 
 def _sized(stage: Stage, tokens: int) -> Stage:

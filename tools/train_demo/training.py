@@ -19,6 +19,7 @@ from asap_export.model.vision import VisionEncoder
 
 SEED = 20260317
 SEEING = ("model.vision_tower", "model.multi_modal_projector", "model.image_newline")
+HALVES = ("top", "bottom"), ("left", "right")
 
 
 class Alignment(nn.Module):
@@ -30,17 +31,19 @@ class Alignment(nn.Module):
 
     def __init__(self, writer: Writer, width: int) -> None:
         super().__init__()
-        words = [f" {word}" for word in (*COLOR_NAMES, *FORMS, *TEXTS)]
+        words = [f" {word}" for word in (*COLOR_NAMES, *FORMS, *TEXTS, *HALVES[0], *HALVES[1])]
         ids = [writer.tokenizer.encode(word, add_special_tokens=False).ids for word in words]
         broken = [word for word, i in zip(words, ids, strict=True) if len(i) != 1]
         assert not broken, f"not one token: {broken}"
-        self.register_buffer("ids", torch.tensor([i[0] for i in ids]), persistent=False)
+        self.counts = [len(COLOR_NAMES), len(FORMS), len(TEXTS)]
+        told = torch.tensor([i[0] for i in ids]).split([sum(self.counts), 4])
+        self.register_buffer("ids", told[0], persistent=False)
+        self.halves = told[1].tolist()
         self.places = nn.Parameter(
             torch.randn(2, GEOMETRY.side, width) * 0.1
         )  # rows and columns of the base tile
         self.none = nn.Parameter(torch.zeros(3, width))
         self.scale = nn.Parameter(torch.ones(3))
-        self.counts = [len(COLOR_NAMES), len(FORMS), len(TEXTS)]
 
     def forward(self, features: Tensor, labels: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and the part of patches read rightly per attribute where there is something to read.
@@ -59,14 +62,20 @@ class Alignment(nn.Module):
             right.append((logits.argmax(-1) == target)[some].float().mean())
         return loss, torch.stack(right)
 
-    def placed(self, features: Tensor, images: int) -> Tensor:
-        """Loss of telling row and column of each patch of the base tiles: only these say where in the image."""
+    def placed(self, features: Tensor, images: int, embedding: Tensor) -> Tensor:
+        """Loss of telling row and column of each patch of the base tiles, and of the words for these.
+
+        Only the base tiles say where in the image a patch lies. Those of their upper half are to look like the
+        word "top", and so on.
+        """
         side = GEOMETRY.side
         base = features.view(images, -1, side * side, features.shape[-1])[:, 0].flatten(0, 1)
         number = torch.arange(side * side, device=features.device).repeat(images)
-        logits = (base @ self.places.flatten(0, 1).T).float().view(-1, 2, side)
         targets = torch.stack([number // side, number % side], dim=1)
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        exact = (base @ self.places.flatten(0, 1).T).float().view(-1, 2, side)
+        words = (base @ embedding[self.halves].T).float().view(-1, 2, 2)
+        loss = functional.cross_entropy(exact.flatten(0, 1), targets.flatten())
+        return loss + functional.cross_entropy(words.flatten(0, 1), (targets >= side // 2).long().flatten())
 
 
 class Trainee:
@@ -88,7 +97,7 @@ class Trainee:
 
     def aligned(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, read = self.alignment(rows[:-1], batch.labels.flatten(0, 1), self.embedding.weight)
-        return loss + self.alignment.placed(rows[:-1], batch.text_ids.shape[0]), read
+        return loss + self.alignment.placed(rows[:-1], batch.text_ids.shape[0], self.embedding.weight), read
 
     def answered(self, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Loss over answers, part of answer tokens right, part of questions answered wholly right.
