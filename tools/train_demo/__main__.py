@@ -23,7 +23,7 @@ STAGES = [
     Stage("patches", 900, 32, 84, 120, questions=0, rate=1.5e-3, last_rate=2e-4),
     Stage("small", 1300, 12, 84, 112, rate=1.5e-3, last_rate=1e-3, seeing_rate=0.15),
     Stage("places", 400, 24, 84, 224, rate=1e-3, last_rate=1e-3, seeing_rate=0.5, glances=1.0),
-    Stage("all", 3000, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.5, glances=0.2),
+    Stage("all", 2400, 12, 84, 224, rate=1e-3, last_rate=2e-5, seeing_rate=0.5, glances=0.2),
 ]
 TEST_QUESTIONS = 4000
 

@@ -31,8 +31,10 @@ The built-in checkpoint of asap-export: real architecture, real answers, a world
   sixteen words, on plain or cluttered paper of 84 to 224 pixels a side; twelve types of questions. Scenes are
   drawn anew in every step from the training split; validation and test have seeds of their own.
 - **Training.** From scratch: first the tower and projector with the embeddings of words, patch by patch ("red",
-  "star", "7"), then everything on up to sixteen questions per image, on small canvases first. Command:
-  `python tools/train_demo`.
+  "star", "7"), then everything on up to sixteen questions per image: on small canvases, on where things are with
+  the base view alone, on all canvases. `python tools/train_demo` does it in one go. The weights here are of a run
+  whose plan was changed on the way (AdamW alone before Muon, learning rates, lengths and order of the stages), as
+  the curve shows; the command does not give these very bytes.
 - **Limits.** It answers in one or two words to questions in the wording of the scenes, and nothing else.
 
 ![Training curve](curve.svg)
