@@ -1,4 +1,4 @@
-"""Shared by all tests: helper modules beside this file are importable, and bundles are exported once per run."""
+"""Shared by all tests: modules beside this file are importable, and what takes seconds is made once per run."""
 
 import os
 import signal
@@ -16,40 +16,57 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory) -> Callable[..., Path]:
-    """Bundles by name, of the demo checkpoint or another; parallel workers wait for each other and share them."""
+def shared(tmp_path_factory) -> Path:
+    """A folder that parallel workers have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(shared) -> Path:
+    """The random checkpoint of eight layers, in fp16. Read only: other tests use it too."""
+    from random_checkpoint import write_random_checkpoint
+
+    with FileLock(shared / "checkpoint.lock"):
+        if not (shared / "checkpoint").exists():
+            write_random_checkpoint(shared / "checkpoint")
+    return shared / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def exported(shared, random_checkpoint) -> Callable[..., Path]:
+    """Bundles by name, of the random checkpoint or another; workers wait for each other and share them."""
     from asap_export.export import ExportRequest, export
     from asap_export.pruning.config import PruningConfig
 
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bundles"
-    shared.mkdir(exist_ok=True)
-
-    def bundle(name: str, dtype: str, model: str | None = None, **pruning) -> Path:
+    def bundle(name: str, dtype: str, model: Path | None = None, **pruning) -> Path:
+        folder = shared / f"{name}.bundle"
         with FileLock(shared / f"{name}.lock"):
-            if not (shared / name).exists():
-                config = PruningConfig(**pruning)
-                export(ExportRequest(model=model, output=shared / name, dtype=dtype, pruning=config))
-        return shared / name
+            if not folder.exists():
+                source, config = str(model or random_checkpoint), PruningConfig(**pruning)
+                export(ExportRequest(model=source, output=folder, dtype=dtype, pruning=config))
+        return folder
 
     return bundle
 
 
 @pytest.fixture(scope="session")
-def demo_bundle(exported) -> Path:
-    """The demo checkpoint in fp32, pruned with the defaults. Read only: other tests use it too."""
-    return exported("demo", "fp32")
+def pruned_bundle(exported) -> Path:
+    """The random checkpoint in fp32, pruned with the defaults. Read only: other tests use it too."""
+    return exported("pruned", "fp32")
 
 
 @pytest.fixture(scope="session")
 def fp16_bundle(exported) -> Path:
-    """The demo checkpoint as stored, fp16, pruned with the defaults."""
+    """The random checkpoint as stored, fp16, pruned with the defaults."""
     return exported("fp16", "fp16")
 
 
 @pytest.fixture(scope="session")
 def dense_bundle(exported) -> Path:
-    """The demo checkpoint in fp32 without pruning."""
+    """The random checkpoint in fp32 without pruning."""
     return exported("dense", "fp32", method="none")
 
 
@@ -65,10 +82,10 @@ def llava_1_5_checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def llava_1_5_bundle(exported, llava_1_5_checkpoint) -> Path:
     """The small LLaVA-1.5 in fp32 without pruning."""
-    return exported("llava-1.5", "fp32", str(llava_1_5_checkpoint), method="none")
+    return exported("llava-1.5", "fp32", llava_1_5_checkpoint, method="none")
 
 
 @pytest.fixture(scope="session")
 def untrimmed_bundle(exported) -> Path:
-    """The demo checkpoint in fp32; the layers before the cut keep their whole caches."""
+    """The random checkpoint in fp32; the layers before the cut keep their whole caches."""
     return exported("untrimmed", "fp32", trim_early_kv=False)

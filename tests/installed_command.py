@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("asap-export")
-DEMO = Path(__file__).parents[1] / "asap_export" / "demo"
 IMAGES = Path(__file__).parents[1] / "examples" / "images"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 

@@ -1,11 +1,10 @@
 """Small random checkpoints of every supported architecture, language model and way to use the vision tower.
 
-They are complete: several shards, the demo's tokenizer, a processor of the architecture's own class.
+They are complete: several shards, the random checkpoint's tokenizer, a processor of the architecture's own class.
 """
 
 import itertools
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from random_checkpoint import PINPOINTS, VOCABULARY, model_config, processor_files
 from transformers import (
     AutoModelForImageTextToText,
     CLIPVisionConfig,
@@ -26,7 +26,6 @@ from transformers import (
 )
 
 from asap_export.checkpoint.loading import TORCH_DTYPES
-from asap_export.checkpoint.sources import DEMO
 
 __all__ = [
     "ARCHITECTURES",
@@ -48,7 +47,7 @@ SIZES: dict[str, Any] = {
     "num_hidden_layers": 3,  # two that see every token, and one behind the cut
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 1024,
+    "vocab_size": VOCABULARY,
     "max_position_embeddings": POSITIONS,
     "bos_token_id": 0,
     "eos_token_id": 1,
@@ -125,14 +124,11 @@ def small_model(model: SmallModel) -> PreTrainedModel:
     """The model in float32 with lively random weights: no matrix, bias or norm is at its initial value."""
     config_class, changes = LANGUAGE_MODELS[model.language]
     text = config_class(**{**SIZES, **changes})
-    demo = json.loads((DEMO / "config.json").read_text())
-    grid = (
-        {"image_grid_pinpoints": demo["image_grid_pinpoints"]} if model.architecture == "llava_next" else {}
-    )
+    grid = {"image_grid_pinpoints": PINPOINTS} if model.architecture == "llava_next" else {}
     config = ARCHITECTURES[model.architecture](
         text_config=text,
         vision_config=VISION_TOWER,
-        image_token_index=demo["image_token_index"],
+        image_token_index=model_config()["image_token_index"],
         tie_word_embeddings=text.tie_word_embeddings,
         **grid,
         **VISIONS[model.vision],
@@ -159,10 +155,8 @@ def write_checkpoint(
             file.unlink()
         weights = {NAMES[names](name): weight for name, weight in llava.state_dict().items()}
         save_torch_state_dict(weights, folder, max_shard_size=SHARD_SIZE)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        shutil.copyfile(DEMO / name, folder / name)
-    for name, content in _processor(model).items():
-        (folder / name).write_text(json.dumps(content))
+    for name, content in (processor_files() | _processor(model)).items():
+        (folder / name).write_text(content, encoding="utf-8")
     return folder
 
 
@@ -192,10 +186,10 @@ NAMES: dict[str, Callable[[str], str]] = {
 }
 
 
-def _processor(model: SmallModel) -> dict[str, dict[str, Any]]:
-    """Its files: the demo's, with what the architecture and the vision tower ask for."""
-    images = json.loads((DEMO / "preprocessor_config.json").read_text())
-    whole = json.loads((DEMO / "processor_config.json").read_text())
+def _processor(model: SmallModel) -> dict[str, str]:
+    """The two of its files that say what the architecture and the vision tower ask for."""
+    images = json.loads(processor_files()["preprocessor_config.json"])
+    whole = json.loads(processor_files()["processor_config.json"])
     whole["vision_feature_select_strategy"] = VISIONS[model.vision].get(
         "vision_feature_select_strategy", "default"
     )
@@ -203,4 +197,4 @@ def _processor(model: SmallModel) -> dict[str, dict[str, Any]]:
         del images["image_grid_pinpoints"], images["do_pad"]
         images |= {"image_processor_type": "CLIPImageProcessor", "processor_class": "LlavaProcessor"}
         whole["processor_class"] = "LlavaProcessor"
-    return {"preprocessor_config.json": images, "processor_config.json": whole}
+    return {"preprocessor_config.json": json.dumps(images), "processor_config.json": json.dumps(whole)}

@@ -7,13 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from installed_command import COMMAND, DEMO, ENVIRONMENT, refused
+from installed_command import COMMAND, ENVIRONMENT, refused
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """The demo checkpoint, to be damaged."""
-    return shutil.copytree(DEMO, tmp_path / "checkpoint")
+def checkpoint(random_checkpoint: Path, tmp_path: Path) -> Path:
+    """The random checkpoint, to be damaged."""
+    return shutil.copytree(random_checkpoint, tmp_path / "checkpoint")
 
 
 def export_refused(folder: Path, *arguments: str | Path) -> str:
@@ -94,7 +94,7 @@ def test_a_tensorrt_that_is_not_installed(checkpoint: Path, tmp_path: Path) -> N
     assert "tensorrt" in export_refused(tmp_path, "--engine", "trt", "--flavor", "tensorrt")
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk(random_checkpoint: Path, tmp_path: Path) -> None:
     """In a mount namespace of its own, on a file system of two megabytes."""
     own = ["unshare", "--user", "--map-root-user", "--mount"]
     mount = f"mount -t tmpfs -o size=2m none '{tmp_path}'"
@@ -102,7 +102,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
         subprocess.run([*own, "sh", "-c", mount], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no mount namespaces here")
-    script = f"{mount} && '{COMMAND}' --output '{tmp_path}/out'; status=$?; ls -A '{tmp_path}'; exit $status"
+    export = f"'{COMMAND}' --model '{random_checkpoint}' --output '{tmp_path}/out'"
+    script = f"{mount} && {export}; status=$?; ls -A '{tmp_path}'; exit $status"
     done = subprocess.run(
         [*own, "sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )

@@ -13,58 +13,58 @@ QUESTION = ("--prompt", "What is on the mat?", "--max-new-tokens", "6")
 
 
 @pytest.fixture(scope="module")
-def answered(demo_bundle: Path) -> subprocess.CompletedProcess[str]:
-    return run("run", demo_bundle, "--image", MAT, *QUESTION)
+def answered(pruned_bundle: Path) -> subprocess.CompletedProcess[str]:
+    return run("run", pruned_bundle, "--image", MAT, *QUESTION)
 
 
 def test_the_answer_is_on_stdout_and_what_it_took_on_stderr(
-    demo_bundle: Path, answered: subprocess.CompletedProcess[str]
+    pruned_bundle: Path, answered: subprocess.CompletedProcess[str]
 ) -> None:
     done = answered
     assert done.stdout.strip() and done.stdout.endswith("\n")
     [line] = done.stderr.splitlines()
     assert re.match(r"\d+ of 268 visual tokens kept; images and text \d+\.\d\d s, prefill", line)
-    assert run("run", demo_bundle, "--image", MAT, *QUESTION, "--no-stream").stdout == done.stdout
+    assert run("run", pruned_bundle, "--image", MAT, *QUESTION, "--no-stream").stdout == done.stdout
 
 
 def test_the_same_from_python_in_three_lines(
-    demo_bundle: Path, answered: subprocess.CompletedProcess[str]
+    pruned_bundle: Path, answered: subprocess.CompletedProcess[str]
 ) -> None:
     program = f"""
 import asap_export
-model = asap_export.load({str(demo_bundle)!r})
+model = asap_export.load({str(pruned_bundle)!r})
 print(model.generate([{str(MAT)!r}], "What is on the mat?", max_new_tokens=6).text)
 """
     done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout == answered.stdout
 
 
-def test_a_request_may_bring_its_own_budget_and_several_images(demo_bundle: Path) -> None:
-    two = ("run", demo_bundle, "--image", MAT, "--image", SIGN, *QUESTION, "--json")
+def test_a_request_may_bring_its_own_budget_and_several_images(pruned_bundle: Path) -> None:
+    two = ("run", pruned_bundle, "--image", MAT, "--image", SIGN, *QUESTION, "--json")
     answer = json.loads(run(*two, "--keep", "100").stdout)
     assert (answer["kept_visual_tokens"], answer["visual_tokens"]) == (100, 268 + 336)
     assert 1 <= len(answer["token_ids"]) <= 6 and answer["timings"]["prefill"] > 0
 
 
 def test_an_image_smaller_than_the_budget_keeps_all_its_tokens_and_the_output_says_so(
-    demo_bundle: Path, dense_bundle: Path
+    pruned_bundle: Path, dense_bundle: Path
 ) -> None:
-    said = run("run", demo_bundle, "--image", MAT, *QUESTION, "--keep", "300").stderr
+    said = run("run", pruned_bundle, "--image", MAT, *QUESTION, "--keep", "300").stderr
     assert said.startswith("all 268 visual tokens kept (the budget has room for them)")
     said = run("run", dense_bundle, "--image", MAT, *QUESTION).stderr
     assert said.startswith("all 268 visual tokens kept (this bundle does not prune)")
 
 
-def test_sampling_with_a_seed_repeats_itself(demo_bundle: Path) -> None:
+def test_sampling_with_a_seed_repeats_itself(pruned_bundle: Path) -> None:
     sampled = ("--temperature", "2", "--top-p", "0.95", "--seed", "7", "--no-stream")
-    first, again = (run("run", demo_bundle, *QUESTION, *sampled).stdout for _ in range(2))
+    first, again = (run("run", pruned_bundle, *QUESTION, *sampled).stdout for _ in range(2))
     assert first == again
 
 
-def test_a_chat_reads_turns_from_stdin_and_a_later_turn_may_bring_an_image(demo_bundle: Path) -> None:
+def test_a_chat_reads_turns_from_stdin_and_a_later_turn_may_bring_an_image(pruned_bundle: Path) -> None:
     turns = f"Hello?\n\n/image {SIGN}\nAnd what is this?\n/quit\nnever asked\n"
     done = run(
-        "run", demo_bundle, "--chat", "--image", MAT, "--max-new-tokens", "4", "--no-stream", text=turns
+        "run", pruned_bundle, "--chat", "--image", MAT, "--max-new-tokens", "4", "--no-stream", text=turns
     )
     assert [re.sub(";.*", "", line) for line in done.stderr.splitlines()] == [
         "45 of 268 visual tokens kept",
@@ -84,10 +84,10 @@ def test_a_chat_with_llava_1_5_whose_images_all_have_the_same_count(llava_1_5_bu
     ]
 
 
-def test_a_chat_that_a_script_feeds_ends_at_the_first_mistake(demo_bundle: Path) -> None:
+def test_a_chat_that_a_script_feeds_ends_at_the_first_mistake(pruned_bundle: Path) -> None:
     done = run(
         "run",
-        demo_bundle,
+        pruned_bundle,
         "--chat",
         "--max-new-tokens",
         "2",
@@ -118,22 +118,22 @@ def test_a_chat_that_a_script_feeds_ends_at_the_first_mistake(demo_bundle: Path)
     ],
     ids=lambda case: "" if isinstance(case, str) else " ".join(case)[:40],
 )
-def test_wrong_input_is_refused(demo_bundle: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_wrong_input_is_refused(pruned_bundle: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(MAT.read_bytes()[:2000])
-    assert said in refused("run", demo_bundle, *arguments, folder=tmp_path)
+    assert said in refused("run", pruned_bundle, *arguments, folder=tmp_path)
 
 
 @pytest.mark.parametrize("command", [("run", "--prompt", "What?"), ("verify",)], ids=lambda words: words[0])
-def test_an_altered_bundle_is_refused(demo_bundle: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    copy = shutil.copytree(demo_bundle, tmp_path / "copy")
+def test_an_altered_bundle_is_refused(pruned_bundle: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    copy = shutil.copytree(pruned_bundle, tmp_path / "copy")
     graph = copy / "decoder.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     assert "of decoder.onnx, found" in refused(*command, copy, folder=tmp_path)
 
 
 @pytest.mark.parametrize("command", ["inspect", "flops"])
-def test_a_bundle_with_a_file_removed_is_refused(demo_bundle: Path, tmp_path: Path, command: str) -> None:
-    copy = shutil.copytree(demo_bundle, tmp_path / "copy")
+def test_a_bundle_with_a_file_removed_is_refused(pruned_bundle: Path, tmp_path: Path, command: str) -> None:
+    copy = shutil.copytree(pruned_bundle, tmp_path / "copy")
     (copy / "processor" / "tokenizer.json").unlink()
     assert "expected processor/tokenizer.json in" in refused(command, copy, folder=tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from installed_command import DEMO, refused, run
+from installed_command import refused, run
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.bundle import FileInfo, sha256_of
@@ -13,8 +13,8 @@ from asap_export.bundle.folder import read_manifest
 
 
 @pytest.fixture
-def copy(demo_bundle: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(demo_bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("parity.json"))
+def copy(pruned_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(pruned_bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns("parity.json"))
 
 
 def test_a_sound_bundle_passes_and_keeps_the_report(copy: Path) -> None:
@@ -61,8 +61,8 @@ def test_weights_that_changed_are_refused(copy: Path) -> None:
     assert not (copy / "parity.json").exists()
 
 
-def test_a_model_that_is_another_is_refused(copy: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(DEMO, tmp_path / "other")
+def test_a_model_that_is_another_is_refused(copy: Path, random_checkpoint: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(random_checkpoint, tmp_path / "other")
     (other / "config.json").write_text((other / "config.json").read_text() + " ")
     done = run("verify", copy, "--model", other, status=2)
     assert "give the right one with --model" in done.stderr.splitlines()[-1]

@@ -175,7 +175,7 @@ def built(request, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "built", ["demo_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"], indirect=True
+    "built", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"], indirect=True
 )
 def test_every_bundle_builds_and_holds_its_weights_once(built):
     folder, engines = built

@@ -19,8 +19,8 @@ from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.session import Sessions
 
-LAYERS, CUT = 8, 2  # of the demo checkpoint; the cut lies behind its second layer
-FLOAT32 = ["demo_bundle", "untrimmed_bundle", "dense_bundle"]
+LAYERS, CUT = 8, 2  # of the random checkpoint; the cut lies behind its second layer
+FLOAT32 = ["pruned_bundle", "untrimmed_bundle", "dense_bundle"]
 
 
 def parts_of(bundle: Path, layers_per_part: int):
@@ -121,16 +121,16 @@ def crossing(parts) -> list[set[str]]:
     return [given & {value.name for value in part.model.graph.input} for part in parts]
 
 
-def test_hidden_states_cross_and_behind_the_cut_the_kept_index(demo_bundle):
-    assert crossing(parts_of(demo_bundle, 3)) == [
+def test_hidden_states_cross_and_behind_the_cut_the_kept_index(pruned_bundle):
+    assert crossing(parts_of(pruned_bundle, 3)) == [
         set(),
         {"hidden_states.3", "kept_index"},
         {"hidden_states.6", "kept_index"},
     ]
 
 
-def test_caches_that_a_later_part_trims_cross_to_it(demo_bundle, untrimmed_bundle):
-    assert crossing(parts_of(demo_bundle, 1))[1] == {
+def test_caches_that_a_later_part_trims_cross_to_it(pruned_bundle, untrimmed_bundle):
+    assert crossing(parts_of(pruned_bundle, 1))[1] == {
         "hidden_states.1",
         "untrimmed.0.key",
         "untrimmed.0.value",

@@ -37,11 +37,11 @@ def checkpoint(tmp_path_factory) -> str:
     return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small"))
 
 
-def test_the_installed_command_explains_a_bundle(demo_bundle: Path, tmp_path: Path):
+def test_the_installed_command_explains_a_bundle(pruned_bundle: Path, tmp_path: Path):
     out = tmp_path / "out"
     asked = ("--prompt", "What is on the mat?", "--image", MAT, "--output", out)
-    facts = json.loads(run("explain", demo_bundle, *asked, "--json").stdout)
-    assert facts["output"] == str(out) and facts["source"] == str(demo_bundle)
+    facts = json.loads(run("explain", pruned_bundle, *asked, "--json").stdout)
+    assert facts["output"] == str(out) and facts["source"] == str(pruned_bundle)
     (image,) = facts["images"]
     assert image["visual_tokens"] == sum(image["fates"].values())
     kept = image["fates"]["kept"] + image["fates"]["salvaged"]

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoImageProcessor, CLIPImageProcessor, LlavaImageProcessor
 
-from asap_export.checkpoint.sources import DEMO
 from asap_export.explain.views import ImageTokens, View, base_box, fitted_size, image_tokens
 from asap_export.model.anyres import TileGeometry, best_resolution, visual_token_count
 
@@ -105,8 +104,10 @@ def tile_grid(colors: np.ndarray, places: ImageTokens, size, geometry: TileGeome
 
 @settings(max_examples=25, deadline=None)
 @given(size=st.tuples(st.integers(100, 400), st.integers(100, 400)))
-def test_pixels_of_llava_next_are_where_its_processor_took_them_from(size):
-    processor = AutoImageProcessor.from_pretrained(DEMO, image_grid_pinpoints=list(SMALL.grid_pinpoints))
+def test_pixels_of_llava_next_are_where_its_processor_took_them_from(random_checkpoint, size):
+    processor = AutoImageProcessor.from_pretrained(
+        random_checkpoint, image_grid_pinpoints=list(SMALL.grid_pinpoints)
+    )
     colors = seen_by(processor, ramp(size), SMALL)
     places = image_tokens(size, SMALL, base_box(size, processor, SMALL))
     base, grid = places.views

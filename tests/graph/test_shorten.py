@@ -13,7 +13,7 @@ from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 LAYERS = 4
 
 
-@pytest.fixture(params=["demo_bundle", "dense_bundle", "untrimmed_bundle"])
+@pytest.fixture(params=["pruned_bundle", "dense_bundle", "untrimmed_bundle"])
 def decoders(request):
     """A bundle's folder, its decoder of eight layers, and the same of four."""
     folder = request.getfixturevalue(request.param)
@@ -74,8 +74,8 @@ def test_nothing_of_the_other_layers_is_left(decoders):
     assert len(short.graph.node) < 0.7 * len(whole.graph.node)
 
 
-def test_all_layers_are_the_graph_itself(demo_bundle):
-    whole = onnx.load(demo_bundle / "decoder.onnx", load_external_data=False)
+def test_all_layers_are_the_graph_itself(pruned_bundle):
+    whole = onnx.load(pruned_bundle / "decoder.onnx", load_external_data=False)
     model = ir.from_proto(whole)
     keep_first_layers(model, 8)
     assert [node.output for node in ir.to_proto(model).graph.node] == [

@@ -11,8 +11,8 @@ from asap_export.pruning.config import PruningConfig
 
 
 @pytest.fixture(scope="module")
-def demo() -> Checkpoint:
-    return open_checkpoint()
+def checkpoint(random_checkpoint) -> Checkpoint:
+    return open_checkpoint(random_checkpoint)
 
 
 def unread_by(checkpoint: Checkpoint, vision_feature_layer: int | list[int]) -> set[int]:
@@ -27,27 +27,27 @@ def unread_by(checkpoint: Checkpoint, vision_feature_layer: int | list[int]) -> 
     ("vision_feature_layer", "needed"),
     [(-2, {0, 1}), (-1, {0, 1, 2}), (1, {0}), (0, set()), ([-3, 2], {0, 1}), ([-1, 0], {0, 1, 2})],
 )
-def test_the_tower_is_needed_up_to_the_last_features(vision_feature_layer, needed) -> None:
-    assert unread_by(open_checkpoint(), vision_feature_layer) == needed
+def test_the_tower_is_needed_up_to_the_last_features(random_checkpoint, vision_feature_layer, needed) -> None:
+    assert unread_by(open_checkpoint(random_checkpoint), vision_feature_layer) == needed
 
 
-def test_nothing_else_stays_behind(demo: Checkpoint) -> None:
-    unread = unread_weights(demo.tensors, [], demo.config)
-    behind = set(demo.tensors) - set(unread)
+def test_nothing_else_stays_behind(checkpoint: Checkpoint) -> None:
+    unread = unread_weights(checkpoint.tensors, [], checkpoint.config)
+    behind = set(checkpoint.tensors) - set(unread)
     tower = "model.vision_tower."
     assert {name for name in behind if "layers.2." not in name} == {
         f"{tower}post_layernorm.weight",
         f"{tower}post_layernorm.bias",
     }
-    top = {name for name in demo.tensors if name.startswith(f"{tower}encoder.layers.2.")}
+    top = {name for name in checkpoint.tensors if name.startswith(f"{tower}encoder.layers.2.")}
     assert top and behind > top
 
 
-def test_tied_parameters_are_read_as_one(demo: Checkpoint) -> None:
+def test_tied_parameters_are_read_as_one(checkpoint: Checkpoint) -> None:
     head, embedding = "lm_head.weight", "model.language_model.embed_tokens.weight"
-    tied = {**demo.tensors, head: demo.tensors[embedding]}
+    tied = {**checkpoint.tensors, head: checkpoint.tensors[embedding]}
     read = [place for name, place in tied.items() if name != head]
-    assert unread_weights(tied, read, demo.config) == []
+    assert unread_weights(tied, read, checkpoint.config) == []
 
 
 def test_a_weight_that_no_graph_reads_is_named(tmp_path, monkeypatch) -> None:

@@ -12,7 +12,6 @@ from onnx import numpy_helper
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.loading import load_model
 from asap_export.checkpoint.shards import read_shard
-from asap_export.checkpoint.sources import DEMO
 from asap_export.errors import UserError
 from asap_export.graph.trace import GRAPHS
 from asap_export.graph.weights import place_weights
@@ -31,7 +30,7 @@ def dims(value):
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-@pytest.mark.parametrize("bundle_name", ["demo_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])
+@pytest.mark.parametrize("bundle_name", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_graph_passes_onnx_checks(bundle_name, name, request):
     path = request.getfixturevalue(bundle_name) / f"{name}.onnx"
@@ -44,8 +43,8 @@ def test_every_graph_passes_onnx_checks(bundle_name, name, request):
     assert b"stack_trace" not in model.SerializeToString()
 
 
-def test_the_decoder_has_named_dimensions_and_one_input_for_each_thing(demo_bundle):
-    graph = load(demo_bundle, "decoder").graph
+def test_the_decoder_has_named_dimensions_and_one_input_for_each_thing(pruned_bundle):
+    graph = load(pruned_bundle, "decoder").graph
     inputs = {value.name: dims(value) for value in graph.input}
     assert list(inputs)[:5] == [
         "inputs_embeds",
@@ -79,25 +78,25 @@ def test_the_dense_decoder_has_nothing_to_prune_with(dense_bundle):
     assert {opset.domain for opset in model.opset_import} == {""}
 
 
-def test_nodes_stay_whole(demo_bundle):
-    model = load(demo_bundle, "decoder")
+def test_nodes_stay_whole(pruned_bundle):
+    model = load(pruned_bundle, "decoder")
     count = Counter(node.op_type for node in model.graph.node)
     assert count["Attention"] == LAYERS
     assert count["RMSNormalization"] == 2 * LAYERS + 1
     assert count["RotaryEmbedding"] == 2 * LAYERS
     assert [count[f"Asap{name}"] for name in ("Mask", "Score", "TopK", "Merge")] == [1, 1, 1, 1]
     assert not count["Pow"] + count["ReduceMean"] + count["Softmax"]
-    vision = Counter(node.op_type for node in load(demo_bundle, "vision_encoder").graph.node)
+    vision = Counter(node.op_type for node in load(pruned_bundle, "vision_encoder").graph.node)
     assert (vision["Attention"], vision["LayerNormalization"]) == (
         2,
         5,
     )  # the third layer's output is not used
 
 
-def test_weights_are_references_and_stored_dtypes_are_not_converted(fp16_bundle, demo_bundle):
+def test_weights_are_references_and_stored_dtypes_are_not_converted(fp16_bundle, pruned_bundle):
     for bundle, file in (
         (fp16_bundle, "weights/model.safetensors"),
-        (demo_bundle, "weights/decoder.fp32.safetensors"),
+        (pruned_bundle, "weights/decoder.fp32.safetensors"),
     ):
         graph = load(bundle, "decoder").graph
         places = {
@@ -110,13 +109,13 @@ def test_weights_are_references_and_stored_dtypes_are_not_converted(fp16_bundle,
         assert (bundle / "decoder.onnx").stat().st_size < 200_000
 
 
-def test_tied_embeddings_are_one_weight(tmp_path):
+def test_tied_embeddings_are_one_weight(random_checkpoint, tmp_path):
     """Qwen2-like checkpoints share the head with the embedding."""
-    model = load_model(open_checkpoint(None), "fp32")
+    model = load_model(open_checkpoint(random_checkpoint), "fp32")
     model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
     model.tie_weights()
     model.save_pretrained(tmp_path / "tied")
-    for file in DEMO.glob("*token*"):
+    for file in random_checkpoint.glob("*token*"):
         (tmp_path / "tied" / file.name).write_bytes(file.read_bytes())
     checkpoint = open_checkpoint(tmp_path / "tied")
     copies = []
@@ -153,8 +152,8 @@ def test_a_weight_that_overflows_fp16_is_named(tmp_path):
         place_weights(model, {"big": place}, "fp16", tmp_path, lambda source, relative: None)
 
 
-def test_rotary_frequencies_are_real_numbers(demo_bundle):
-    graph = load(demo_bundle, "decoder").graph
+def test_rotary_frequencies_are_real_numbers(pruned_bundle):
+    graph = load(pruned_bundle, "decoder").graph
     held = [numpy_helper.to_array(tensor) for tensor in graph.initializer if not tensor.external_data]
     frequencies = [value for value in held if value.shape == (32,)]
     assert len(frequencies) == 1

@@ -56,25 +56,25 @@ def evaluate(folder: Path, bundle: Path, *arguments: str, output_type: str = "ge
 
 
 @pytest.fixture
-def documents(tmp_path: Path, demo_bundle: Path) -> Path:
+def documents(tmp_path: Path, pruned_bundle: Path) -> Path:
     """Two questions, of which the first has the bundle's own answer for the right one."""
     if not entry_points(group="lmms_eval.models", name="asap_export"):
         pytest.skip("asap-export's entry point is not installed: install the package anew")
     image, question = str(IMAGES / "mat.png"), "What is on the mat?"
-    right = load(demo_bundle, "cpu").generate([image], question, max_new_tokens=6, keep=40).text
+    right = load(pruned_bundle, "cpu").generate([image], question, max_new_tokens=6, keep=40).text
     rows = [{"image": image, "question": question, "answer": answer} for answer in (right.strip(), "a zebra")]
     (tmp_path / "mats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
 
-def test_a_bundle_is_scored_on_a_local_task(documents: Path, demo_bundle: Path):
-    done = evaluate(documents, demo_bundle)
+def test_a_bundle_is_scored_on_a_local_task(documents: Path, pruned_bundle: Path):
+    done = evaluate(documents, pruned_bundle)
     assert done.returncode == 0, done.stderr
     (results,) = documents.glob("results/**/*results.json")
     found = json.loads(results.read_text())["results"]["mats"]
     assert found["exact_match,none"] == 0.5
 
 
-def test_log_likelihoods_are_refused_in_one_line(documents: Path, demo_bundle: Path):
-    done = evaluate(documents, demo_bundle, output_type="loglikelihood")
+def test_log_likelihoods_are_refused_in_one_line(documents: Path, pruned_bundle: Path):
+    done = evaluate(documents, pruned_bundle, output_type="loglikelihood")
     assert "found loglikelihood: a bundle gives logits of the last position only" in done.stdout + done.stderr

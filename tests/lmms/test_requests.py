@@ -36,8 +36,8 @@ def asked(settings: dict[str, Any] | None = None, doc_to_visual: Any = None):
 
 
 @pytest.fixture(scope="module")
-def model(demo_bundle: Path) -> Model:
-    return load(demo_bundle, "cpu", threads=1)
+def model(pruned_bundle: Path) -> Model:
+    return load(pruned_bundle, "cpu", threads=1)
 
 
 def test_a_question_is_answered_as_the_bundle_answers_it(model: Model):

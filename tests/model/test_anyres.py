@@ -22,12 +22,12 @@ from asap_export.model.anyres import (
 )
 
 LLAVA_NEXT = TileGeometry(336, 14, ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)))
-DEMO = TileGeometry(56, 7, ((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)))
+SMALL = TileGeometry(56, 7, ((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)))
 ODD = TileGeometry(35, 7, ((35, 35), (35, 105), (105, 105), (140, 35), (70, 35)))  # 5 x 5 patches
 UNEVEN = TileGeometry(32, 10, ((64, 32), (32, 32), (96, 96), (32, 128)))  # 3 x 3 patches, 2 pixels unseen
 MANY = TileGeometry(384, 14, tuple((384 * h, 384 * w) for h in range(1, 5) for w in range(1, 5)))
 
-geometries = st.sampled_from([LLAVA_NEXT, DEMO, ODD, UNEVEN, MANY])
+geometries = st.sampled_from([LLAVA_NEXT, SMALL, ODD, UNEVEN, MANY])
 sides = st.one_of(st.integers(1, 2_000), st.integers(1, 60), st.integers(1, 20_000))
 sizes = st.tuples(sides, sides)
 
@@ -103,7 +103,7 @@ def test_several_images_share_one_newline_row(image_sizes, geometry):
         assert ours.gather_index.max() <= sum(ours.tiles) * geometry.features
 
 
-@pytest.mark.parametrize("geometry", [LLAVA_NEXT, DEMO, ODD])
+@pytest.mark.parametrize("geometry", [LLAVA_NEXT, SMALL, ODD])
 @pytest.mark.parametrize("short", [1, 2, 3, 7])
 @pytest.mark.parametrize("ratio", [20, 24, 25, 47, 48, 49, 71, 72, 73, 200, 335])
 def test_extreme_shapes_keep_the_base_tile_and_what_transformers_keeps(geometry, short, ratio):
@@ -120,7 +120,7 @@ def test_known_counts_of_llava_next():
     assert tile_count((480, 640), LLAVA_NEXT) == 5
     assert tile_count((336, 336), LLAVA_NEXT) == 3
     assert best_resolution((300, 1200), LLAVA_NEXT) == (336, 1008)
-    assert max_visual_tokens(DEMO) == 336
+    assert max_visual_tokens(SMALL) == 336
 
 
 def test_rows_are_in_reading_order_over_the_tiles():
@@ -144,7 +144,7 @@ def test_the_most_tiles():
     assert (max_tiles(LLAVA_NEXT), max_tiles(ODD), max_tiles(MANY)) == (5, 10, 17)
 
 
-@pytest.mark.parametrize("geometry", [DEMO, TileGeometry(56, 7, ())])
+@pytest.mark.parametrize("geometry", [SMALL, TileGeometry(56, 7, ())])
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (-3, 4)])
 def test_an_image_without_pixels_is_refused(size, geometry):
     with pytest.raises(UserError, match="at least 1 x 1"):

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from PIL import Image
+from random_checkpoint import GEOMETRY
 from small_checkpoints import EVERY_MODEL, SmallModel, small_model, write_checkpoint
 from transformers import AutoProcessor
 
@@ -14,18 +15,17 @@ from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.reference import Prompt, Reference
 from asap_export.pruning.config import PruningConfig
 
-CHECKPOINT = open_checkpoint(None)
 IMAGES = "examples/images"
 
 
 @pytest.fixture(scope="module")
-def llava():
-    return load_model(CHECKPOINT, "fp32")
+def llava(random_checkpoint):
+    return load_model(open_checkpoint(random_checkpoint), "fp32")
 
 
 @pytest.fixture(scope="module")
-def processor():
-    processor = AutoProcessor.from_pretrained(CHECKPOINT.folder)
+def processor(random_checkpoint):
+    processor = AutoProcessor.from_pretrained(random_checkpoint)
     processor.tokenizer.padding_side = "left"
     return processor
 
@@ -38,18 +38,18 @@ def reference(llava):
     return build
 
 
-def inputs_of(processor, texts, image_names, spec=CHECKPOINT.spec):
+def inputs_of(processor, texts, image_names, geometry=GEOMETRY):
     """transformers' inputs, and the same as a Prompt."""
     images = [Image.open(f"{IMAGES}/{name}").convert("RGB") for name in image_names]
     inputs = processor(text=texts, images=images or None, return_tensors="pt", padding=True)
     if not images:
         return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"])
-    packed = packing([(image.height, image.width) for image in images], TileGeometry.of(spec))
-    if not spec.grid_pinpoints:  # LLaVA-1.5 has one tile per image
+    packed = packing([(image.height, image.width) for image in images], geometry)
+    if not geometry.grid_pinpoints:  # LLaVA-1.5 has one tile per image
         inputs["pixel_values"] = inputs["pixel_values"][:, None]
     tiles = [pixels[:count] for pixels, count in zip(inputs["pixel_values"], packed.tiles, strict=True)]
     inputs["pixel_values"] = torch.cat(tiles)
-    assert (inputs["input_ids"] == spec.image_token_id).sum() == sum(packed.visual_tokens)
+    assert (inputs["input_ids"] == processor.image_token_id).sum() == sum(packed.visual_tokens)
     gather_index = torch.from_numpy(packed.gather_index)
     return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)
 
@@ -80,7 +80,7 @@ def test_without_pruning_it_is_transformers_model(llava, processor, reference, t
     )
 
     found = reference(method="none").generate(
-        prompt, keep=0, max_new_tokens=12, eos_token_ids=CHECKPOINT.spec.eos_token_ids
+        prompt, keep=0, max_new_tokens=12, eos_token_ids=(processor.tokenizer.eos_token_id,)
     )
 
     new = expected.sequences[:, inputs["input_ids"].shape[1] :]
@@ -106,7 +106,8 @@ def test_every_backbone_without_pruning_is_transformers_model(small_folders, mod
     processor = load_processor(folder)
     processor.tokenizer.padding_side = "left"
     llava = small_model(model)
-    inputs, prompt = inputs_of(processor, *CASES["a batch"], open_checkpoint(folder).spec)
+    geometry = TileGeometry.of(open_checkpoint(folder).spec)
+    inputs, prompt = inputs_of(processor, *CASES["a batch"], geometry)
     with torch.no_grad():
         expected = llava(**inputs).logits[:, -1]
 
@@ -121,7 +122,7 @@ def test_every_sequence_of_a_batch_is_pruned_as_if_alone(processor, reference, p
     model = reference(**pruning)
     prompt = inputs_of(processor, texts, ["mat.png", "tower.png"])[1]
     together = model.generate(prompt, 30, 6)
-    text = (prompt.attention_mask.bool() & (prompt.input_ids != CHECKPOINT.spec.image_token_id)).sum(dim=1)
+    text = (prompt.attention_mask.bool() & (prompt.input_ids != processor.image_token_id)).sum(dim=1)
     for row, name in enumerate(["mat.png", "tower.png"]):
         if pruning.get("method") == "random":  # chance knows places in a batch, not sequences
             continue
@@ -134,7 +135,7 @@ def test_every_sequence_of_a_batch_is_pruned_as_if_alone(processor, reference, p
 def test_the_cache_is_short_after_the_cut_and_positions_go_on(processor, reference):
     _, prompt = inputs_of(processor, *CASES["one image"])
     tokens = prompt.input_ids.shape[1]
-    visual = int((prompt.input_ids == CHECKPOINT.spec.image_token_id).sum())
+    visual = int((prompt.input_ids == processor.image_token_id).sum())
 
     output, context = reference().prefill(prompt, keep=40)
     assert {key.shape[2] for key, _ in output.present} == {tokens - visual + 40}

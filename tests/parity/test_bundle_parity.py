@@ -10,7 +10,6 @@ import pytest
 from damaged_bundles import rewrite_manifest
 from onnx import helper, numpy_helper
 
-from asap_export.checkpoint.sources import DEMO
 from asap_export.errors import UserError
 from asap_export.parity import verify
 
@@ -42,7 +41,7 @@ def damage(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, images", [("demo_bundle", ()), ("dense_bundle", IMAGES), ("untrimmed_bundle", IMAGES)]
+    "name, images", [("pruned_bundle", ()), ("dense_bundle", IMAGES), ("untrimmed_bundle", IMAGES)]
 )
 def test_a_sound_bundle_passes(name, images, request):
     bundle = request.getfixturevalue(name)
@@ -100,8 +99,8 @@ def test_a_choice_within_rounding_is_ambiguous_and_hides_nothing(damage, fp16_bu
     assert all(check.verdict == "PASS" for check in forced)
 
 
-def test_the_same_choice_fails_where_rounding_is_finer(damage, demo_bundle):
-    report = verify(damage(demo_bundle, noisy_scores), provider="cpu", images=IMAGES, max_new_tokens=1)
+def test_the_same_choice_fails_where_rounding_is_finer(damage, pruned_bundle):
+    report = verify(damage(pruned_bundle, noisy_scores), provider="cpu", images=IMAGES, max_new_tokens=1)
     assert report.verdict == "FAIL"
     assert ("graphs", "kept_index") in failures(report)
 
@@ -173,16 +172,16 @@ def no_merging(model):
         (no_merging, ("operators", "AsapMerge.absorbed")),
     ],
 )
-def test_a_deliberate_fault_fails(fault, telltale, damage, demo_bundle):
-    report = verify(damage(demo_bundle, fault), provider="cpu", images=IMAGES, max_new_tokens=1)
+def test_a_deliberate_fault_fails(fault, telltale, damage, pruned_bundle):
+    report = verify(damage(pruned_bundle, fault), provider="cpu", images=IMAGES, max_new_tokens=1)
     assert report.verdict == "FAIL"
     assert telltale in failures(report)
 
 
-def test_a_swapped_weight_fails(demo_bundle, tmp_path):
+def test_a_swapped_weight_fails(pruned_bundle, tmp_path):
     """Two rows of a weight file change places; the manifest is made to fit."""
     folder = tmp_path / "damaged"
-    shutil.copytree(demo_bundle, folder)
+    shutil.copytree(pruned_bundle, folder)
     (name,) = (str(path.relative_to(folder)) for path in folder.glob("weights/decoder*"))
     content = bytearray((folder / name).read_bytes())
     row = 128 * 4  # bytes of one row of the head
@@ -192,9 +191,9 @@ def test_a_swapped_weight_fails(demo_bundle, tmp_path):
     assert ("graphs", "logits") in failures(verify(folder, provider="cpu", images=IMAGES, max_new_tokens=1))
 
 
-def test_another_checkpoint_is_refused(demo_bundle, tmp_path):
-    shutil.copytree(DEMO, tmp_path / "other")
+def test_another_checkpoint_is_refused(pruned_bundle, random_checkpoint, tmp_path):
+    shutil.copytree(random_checkpoint, tmp_path / "other")
     config = tmp_path / "other" / "config.json"
     config.write_text(config.read_text() + " ")
     with pytest.raises(UserError, match=r"the checkpoint that the bundle was made from.*config\.json"):
-        verify(demo_bundle, model=str(tmp_path / "other"))
+        verify(pruned_bundle, model=str(tmp_path / "other"))

@@ -32,8 +32,8 @@ def dense(architecture, request):
 
 @pytest.fixture(scope="module")
 def llava(architecture, request):
-    folder = None if architecture == "LLaVA-NeXT" else request.getfixturevalue("llava_1_5_checkpoint")
-    return load_model(open_checkpoint(folder), "fp32")
+    name = "random_checkpoint" if architecture == "LLaVA-NeXT" else "llava_1_5_checkpoint"
+    return load_model(open_checkpoint(request.getfixturevalue(name)), "fp32")
 
 
 def transformers_answer(llava, prompt: Prompt, dense) -> tuple[int, ...]:

@@ -36,6 +36,6 @@ def test_weights_that_fit_in_no_form_are_refused(fp16_bundle, free_memory):
         asap_export.load(fp16_bundle, "cpu")
 
 
-def test_fp16_weights_take_twice_their_size_on_a_cpu(fp16_bundle, demo_bundle):
+def test_fp16_weights_take_twice_their_size_on_a_cpu(fp16_bundle, pruned_bundle):
     assert weight_memory(Bundle.open(fp16_bundle)) == (stored(fp16_bundle), 2 * stored(fp16_bundle))
-    assert weight_memory(Bundle.open(demo_bundle)) == (stored(demo_bundle), stored(demo_bundle))
+    assert weight_memory(Bundle.open(pruned_bundle)) == (stored(pruned_bundle), stored(pruned_bundle))

@@ -1,4 +1,4 @@
-"""Prompts of the demo checkpoint's processor."""
+"""Prompts of the random checkpoint's processor."""
 
 import shutil
 from pathlib import Path
@@ -16,8 +16,8 @@ IMAGES = Path(__file__).parents[2] / "examples" / "images"
 
 
 @pytest.fixture(scope="module")
-def checkpoint():
-    return open_checkpoint(None)
+def checkpoint(random_checkpoint):
+    return open_checkpoint(random_checkpoint)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ MAT, SIGN, TOWER = IMAGES / "mat.png", IMAGES / "sign.png", IMAGES / "tower.png"
 
 
 @pytest.fixture(scope="module")
-def pruned(demo_bundle):
-    return asap_export.load(demo_bundle, provider="cpu", threads=1)
+def pruned(pruned_bundle):
+    return asap_export.load(pruned_bundle, provider="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
