@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bundle_cases import write_bundle
-from installed_command import COMMAND, DEMO, refused, run
+from installed_command import COMMAND, refused, run
 
 ROWS = json.loads((Path(__file__).parents[1] / "pruning/flops_reference.json").read_text())["rows"]
 
@@ -26,19 +26,14 @@ def test_flops_gives_the_papers_numbers(row: dict[str, float]) -> None:
     assert done.stderr == ""
 
 
-def test_flops_takes_a_checkpoint_a_bare_config_and_a_bundle(tmp_path: Path) -> None:
+def test_flops_takes_a_checkpoint_a_bare_config_and_a_bundle(random_checkpoint: Path, tmp_path: Path) -> None:
     facts = [
         json.loads(run("flops", source, "--keep", "40", "--visual-tokens", "300", "--json").stdout)
-        for source in (DEMO, DEMO / "config.json")
+        for source in (random_checkpoint, random_checkpoint / "config.json")
     ]
     assert facts[0]["pruned_tflops"] == facts[1]["pruned_tflops"] < facts[0]["dense_tflops"]
     write_bundle(tmp_path / "out")
     assert "40 kept after 2 layers" in run("flops", tmp_path / "out").stdout
-
-
-def test_flops_without_a_source_is_about_the_demo() -> None:
-    said = run("flops", "--budget", "120", "--text-tokens", "10").stdout
-    assert said.startswith("demo, 8 layers") and "120.0 per layer on average" in said
 
 
 def test_flops_lists_what_it_knows_by_name() -> None:

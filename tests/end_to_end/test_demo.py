@@ -1,0 +1,36 @@
+"""The built-in demo checkpoint, which commands mean where they are given no other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from installed_command import IMAGES, run
+
+from asap_export.pruning.config import Budget
+from asap_export.report.flops import flops_facts
+
+
+@pytest.fixture(scope="module")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of an export that names no checkpoint."""
+    folder = tmp_path_factory.mktemp("demo")
+    run("--output", "out", folder=folder)
+    return folder / "out"
+
+
+def test_an_export_without_a_model_answers(demo_bundle: Path) -> None:
+    asked = ("--image", IMAGES / "mat.png", "--prompt", "What is on the mat?", "--max-new-tokens", "4")
+    assert json.loads((demo_bundle / "manifest.json").read_text())["source"]["id"] == "demo"
+    done = run("run", demo_bundle, *asked)
+    assert "visual tokens kept; images and text" in done.stderr and done.stdout.endswith("\n")
+
+
+def test_its_bundle_finds_the_checkpoint_again(demo_bundle: Path) -> None:
+    done = run("verify", demo_bundle, "--layers", "3", "--image", IMAGES / "mat.png")
+    assert done.stdout.splitlines()[-1].startswith(("PASS", "AMBIGUOUS"))
+
+
+def test_flops_without_a_source_is_about_the_demo() -> None:
+    said = run("flops", "--budget", "300", "--text-tokens", "10").stdout
+    average = flops_facts(None, budget=Budget(layer_average=300))["layer_average"]
+    assert said.startswith("demo, ") and f"{average:.1f} per layer on average" in said
