@@ -1,5 +1,8 @@
 """The built-in demo checkpoint: small, complete, and what its own files say it is."""
 
+import math
+import re
+
 import pytest
 from installed_command import IMAGES
 from PIL import Image
@@ -32,6 +35,17 @@ def test_it_opens_and_has_the_real_architecture(demo):
 
 def test_it_is_small(demo):
     assert sum(file.stat().st_size for file in demo.folder.rglob("*") if file.is_file()) <= LARGEST
+
+
+def test_its_card_is_about_it(demo):
+    card = (demo.folder / "README.md").read_text(encoding="utf-8")
+    millions = sum(math.prod(tensor.shape) for tensor in demo.tensors.values()) / 1e6
+    assert f"{millions:.1f} M parameters" in card
+    assert f"(up to {demo.spec.max_visual_tokens:,} visual tokens)" in card
+    [total] = re.findall(r"\| \*\*all\*\* \| [\d,]+ \| ([\d.]+)% \|", card)
+    assert float(total) >= 90, "below that, retention under pruning means nothing"
+    linked = re.findall(r"!\[.*\]\((.+)\)", card)
+    assert linked and all((demo.folder / name).is_file() for name in linked)
 
 
 def test_text_survives_the_tokenizer(processor):

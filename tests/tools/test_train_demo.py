@@ -1,5 +1,6 @@
 """Training of the demo checkpoint sees what the exported model will see, and goes on where it was stopped."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ training = pytest.importorskip("training")
 from tokenizers import Tokenizer  # noqa: E402
 from transformers import AutoProcessor, AutoTokenizer  # noqa: E402
 
+from asap_export.checkpoint.sources import DEMO  # noqa: E402
 from asap_export.scenes import scene  # noqa: E402
 
 SMALL = batches.Stage("small", 4, 2, 84, 100, questions=4)
@@ -31,6 +33,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def writer(checkpoint: Path) -> Any:
     return batches.Writer(Tokenizer.from_file(str(checkpoint / "tokenizer.json")))
+
+
+def test_the_demo_has_the_files_that_it_writes(checkpoint: Path) -> None:
+    """All but what is learnt, the weights and the tokens, and the card, which is about them."""
+
+    def settings(folder: Path, name: str) -> Any:
+        text = (folder / name).read_text(encoding="utf-8")
+        return {**json.loads(text), "model": None} if name == "tokenizer.json" else text
+
+    written = {file.name for file in checkpoint.iterdir()}
+    assert [name for name in sorted(written) if settings(DEMO, name) != settings(checkpoint, name)] == []
+    assert {file.name for file in DEMO.iterdir()} - written == {"README.md", "curve.svg", "model.safetensors"}
 
 
 @pytest.mark.parametrize("size", [(100, 84), (224, 131), (90, 223)])
