@@ -92,9 +92,10 @@ def _draw(curve: Path, file: Path) -> None:
     asked = [line for line in lines if line["stage"] != "patches"]
     right.plot([100 * line["answers"] for line in asked], label="questions")
     right.plot([100 * line["tokens"] for line in asked], label="answer tokens")
-    for place, (before, after) in enumerate(pairwise(asked), start=1):
-        if before["stage"] != after["stage"]:
-            right.axvline(place, color="gray", linestyle=":")
+    starts = [0] + [i for i, (a, b) in enumerate(pairwise(asked), start=1) if a["stage"] != b["stage"]]
+    for start in starts:
+        right.axvline(start, color="gray", linestyle=":")
+        right.text(start + 1, 20, asked[start]["stage"], rotation=90, fontsize=7, verticalalignment="bottom")
     right.set_title("answered rightly in training, %")
     for axes in (left, right):
         axes.set_xlabel("20 steps")
