@@ -18,11 +18,19 @@ def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_an_export_without_a_model_answers(demo_bundle: Path) -> None:
-    asked = ("--image", IMAGES / "mat.png", "--prompt", "What is on the mat?", "--max-new-tokens", "4")
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What number is in the red box?", "2"),
+        ("What color is the heart?", "orange"),
+        ("Is the blue star above or below the blue circle?", "below"),
+    ],
+)
+def test_an_export_without_a_model_answers_rightly(demo_bundle: Path, question: str, answer: str) -> None:
     assert json.loads((demo_bundle / "manifest.json").read_text())["source"]["id"] == "demo"
-    done = run("run", demo_bundle, *asked)
-    assert "visual tokens kept; images and text" in done.stderr and done.stdout.endswith("\n")
+    done = run("run", demo_bundle, "--image", IMAGES / "things.png", "--prompt", question)
+    assert done.stdout == f"{answer}\n"
+    assert "visual tokens kept; images and text" in done.stderr
 
 
 def test_its_bundle_finds_the_checkpoint_again(demo_bundle: Path) -> None:
