@@ -38,7 +38,9 @@ _VIRIDIS = np.array(
 _HEAT_TITLES: Mapping[Measure, str] = {
     "causal": "attention received, causal mask",
     "sg_bimask": "attention received, SG-BiMask",
+    "last_row": "attention of the last row",
 }
+_COMPARED: tuple[Measure, ...] = ("causal", "sg_bimask")  # the colours of these two mean the same
 _VIEW_NAMES = {"base view": "base", "tile grid": "tiles"}
 
 
@@ -59,19 +61,21 @@ class Scale(NamedTuple):
 
 
 def pictures_of(image: Image.Image, places: ImageTokens, tokens: Tokens, first: int) -> list[Picture]:
-    """For every view two heat maps, with one colour scale for all, and the fates of its patches.
+    """For every view its heat maps, with one colour scale for both masks, and the fates of its patches.
 
     ``first`` is the number of the image's first token among those of ``tokens``.
     """
     heat = {measure: np.log2(_times_mean(tokens.scores[measure])) for measure in _HEAT_TITLES}
     own = np.concatenate([view.token.reshape(-1) for view in places.views]) + first
-    scale = heat_scale(np.concatenate([values[own] for values in heat.values()]))
+    shared = heat_scale(np.concatenate([heat[measure][own] for measure in _COMPARED]))
+    scales = {m: shared if m in _COMPARED else heat_scale(values[own]) for m, values in heat.items()}
     pictures = []
     for view in places.views:
         for measure, title in _HEAT_TITLES.items():
             name = f"{_VIEW_NAMES[view.name]}-{measure.replace('_', '-')}"
-            drawn = heat_map(image, view, heat[measure][view.token + first], scale)
-            pictures.append(Picture(name, f"{view.name}: {title}", _framed(drawn, view.name, title, scale)))
+            drawn = heat_map(image, view, heat[measure][view.token + first], scales[measure])
+            framed = _framed(drawn, view.name, title, scales[measure])
+            pictures.append(Picture(name, f"{view.name}: {title}", framed))
         drawn, counts = _fates(image, view, tokens, first)
         title = "kept, salvaged, merged and dropped"
         name = f"{_VIEW_NAMES[view.name]}-tokens"

@@ -57,9 +57,9 @@ def test_the_installed_command_explains_a_bundle(pruned_bundle: Path, tmp_path: 
     }
     page = (out / "index.html").read_text()
     links = Links(page).found
-    assert len(links) == 6 and all(link.startswith("data:image/png;base64,") for link in links)
+    assert len(links) == 8 and all(link.startswith("data:image/png;base64,") for link in links)
     assert "<script" not in page and not re.search(r"url\(|@import", page)
-    assert len(listing(out / "pictures")) == 6
+    assert len(listing(out / "pictures")) == 8
 
 
 def test_one_prompt_may_have_several_images(checkpoint: str, tmp_path: Path):
@@ -92,7 +92,7 @@ def test_a_folder_of_images_is_averaged_over_and_an_old_explanation_replaced(che
     assert facts["pruning"]["bidirectional"] is False
     assert facts["shift"]["tile grid"]["causal"] != facts["shift"]["tile grid"]["sg_bimask"]
     assert "under the causal mask (SG-BiMask is there to compare)" in (out / "index.html").read_text()
-    assert len(listing(out)) == 2 + 1 + 6 and sorted(listing(tmp_path))[0] == "images"
+    assert len(listing(out)) == 2 + 1 + 8 and sorted(listing(tmp_path))[0] == "images"
 
 
 def test_llava_1_5_has_a_base_view_and_a_class_token(tmp_path: Path):

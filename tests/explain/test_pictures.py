@@ -52,7 +52,7 @@ def test_the_scale_holds_most_values_and_does_not_blow_up_noise():
     ("size", "views"),
     [((480, 640), ("base", "tiles")), ((60, 900), ("base", "tiles")), ((30, 900), ("base",))],
 )
-def test_every_view_has_two_heat_maps_and_the_fates(size, views):
+def test_every_view_has_its_heat_maps_and_the_fates(size, views):
     """An image of 30 x 900 pixels leaves no patch of its tiles after unpadding."""
     places = image_tokens(size, SMALL)
     generator = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_every_view_has_two_heat_maps_and_the_fates(size, views):
     )
     pictures = pictures_of(Image.new("RGB", size[::-1], "white"), places, tokens, 10)
     assert [picture.name for picture in pictures] == [
-        f"{view}-{what}" for view in views for what in ("causal", "sg-bimask", "tokens")
+        f"{view}-{what}" for view in views for what in ("causal", "sg-bimask", "last-row", "tokens")
     ]
     for picture in pictures:
         with Image.open(io.BytesIO(picture.png)) as drawn:
