@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from measurements import BUDGETS, TESTED, swept_together
+from measurements import BUDGETS, SWEEPS, TESTED
 from page import page
 from plots import budget_plot, sweep_plots
 from rich.console import Console
@@ -43,21 +43,21 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
     with Bar(console=Console(stderr=True)) as bar:
-        swept = {
-            budgets: measured(
+        swept = [
+            measured(
                 EvaluationRequest(
                     subject=options.model,
                     split="validation",
                     limit=options.sweep_limit,
-                    methods=methods,
-                    budgets=",".join(budgets),
-                    output=options.folder / f"sweep-{len(budgets)}",
+                    methods=",".join(sweep.methods),
+                    budgets=",".join(sweep.budgets),
+                    output=options.folder / f"sweep-{sweep.name}",
                 ),
                 bar,
-                f"sweep at {' and '.join(budgets)}",
+                f"sweep {sweep.name}",
             )
-            for budgets, methods in swept_together().items()
-        }
+            for sweep in SWEEPS
+        ]
         test = measured(
             EvaluationRequest(
                 subject=options.model,
@@ -76,8 +76,9 @@ def main() -> None:
     budgets = pictures / "accuracy-budgets.svg"
     budget_plot(test, DRAWN, BUDGETS, budgets)
     (options.docs / "accuracy.md").write_text(page(swept, test, plots, budgets), encoding="utf-8")
-    for name, facts in {"sweep": list(swept.values()), "test": test}.items():
+    for name, facts in {"sweep": swept, "test": test}.items():
         file = options.docs / "measurements" / f"demo-accuracy-{name}.json"
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print((options.docs / "accuracy.md").read_text(encoding="utf-8"))
 

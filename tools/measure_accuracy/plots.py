@@ -66,10 +66,10 @@ def budget_plot(facts: Facts, methods: Sequence[str], budgets: Sequence[str], fi
     _save(figure, file)
 
 
-def sweep_plots(swept: dict[tuple[str, ...], Facts], folder: Path) -> list[Path]:
+def sweep_plots(swept: Sequence[Facts], folder: Path) -> list[Path]:
     files = []
-    for sweep in SWEEPS:
-        file = folder / f"sweep-{sweep.parameter}.svg"
-        sweep_plot(swept[sweep.budgets], sweep, file)
+    for sweep, facts in zip(SWEEPS, swept, strict=True):
+        file = folder / f"sweep-{sweep.name}.svg"
+        sweep_plot(facts, sweep, file)
         files.append(file)
     return files
