@@ -105,7 +105,7 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
     device = _device(request.device)
     _check(runs, subject, device)
     settings = _settings(request, subject, dataset, methods, budgets, runtime, device)
-    folder = request.output or Path(f"{Path(subject.name).resolve().name}.eval")
+    folder = Path(request.output) if request.output else Path(f"{Path(subject.name).resolve().name}.eval")
     with Journal(folder, settings, request.overwrite) as journal:
         if len(journal.pictures) < dataset.size:
             work = _Work(request, subject, runs, _open(request, subject, runs, folder, device))
