@@ -63,7 +63,7 @@ LayerAverage = Annotated[
 ]
 ScoreOption = Annotated[
     Score | None,
-    typer.Option("--score", help="What ranks visual tokens; received by default.", rich_help_panel=PRUNING),
+    typer.Option("--score", help="What ranks visual tokens; last by default.", rich_help_panel=PRUNING),
 ]
 LambdaMax = Annotated[
     float | None,
@@ -71,7 +71,7 @@ LambdaMax = Annotated[
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", help="Cosine above which tokens merge; 0.9.", rich_help_panel=PRUNING),
+    typer.Option("--threshold", help="Cosine above which tokens merge; 0.8.", rich_help_panel=PRUNING),
 ]
 Merge = Annotated[
     bool | None,

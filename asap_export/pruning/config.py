@@ -27,9 +27,9 @@ class PruningConfig:
 
     method: Method = "asap"
     prune_after: int = 2
-    score: Score = "received"
+    score: Score = "last"
     lambda_max: float = 0.5
-    threshold: float = 0.9
+    threshold: float = 0.8
     merge: bool = True
     bidirectional: bool = True
     trim_early_kv: bool = True
@@ -44,7 +44,7 @@ class PruningConfig:
             raise UserError(f"expected lambda-max in (0, 1], found {self.lambda_max:g}; 0.5 is the default")
         if not -1 <= self.threshold <= 1:
             raise UserError(
-                f"expected a cosine threshold in [-1, 1], found {self.threshold:g}; 0.9 is the default"
+                f"expected a cosine threshold in [-1, 1], found {self.threshold:g}; 0.8 is the default"
             )
 
     @property

@@ -14,11 +14,11 @@ from asap_export.progress import no_progress
 from asap_export.pruning.config import Budget
 
 PRUNINGS = {
-    "default": {"threshold": 0.5},
+    "received": {"threshold": 0.5, "score": "received"},
     "everything merges": {"threshold": -1.0, "score": "last"},
     "nothing merges": {"threshold": 1.0, "score": "salience"},
     "no merging": {"merge": False, "score": "text"},
-    "no mask": {"bidirectional": False, "merge": False},
+    "no mask": {"bidirectional": False, "merge": False, "score": "received"},
     "fastv": {"method": "fastv"},
     "random": {"method": "random", "seed": 5},
 }
@@ -72,7 +72,7 @@ def test_absorbed_tokens_that_come_back_are_salvaged(explained):
 
 
 def test_scores_are_attention_under_either_mask(explained):
-    _, cut, tokens = explained("default")
+    _, cut, tokens = explained("received")
     np.testing.assert_array_equal(tokens.scores["sg_bimask"], cut.seen.score[0, cut.visual_mask[0]].numpy())
     for score in tokens.scores.values():
         assert (score >= 0).all() and 0 < score.sum() <= 1 + 1e-5
