@@ -20,7 +20,7 @@ from asap_export.evaluation import EvaluationRequest, evaluate
 from asap_export.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
-DRAWN = ("asap", "asap-text", "asap-last", "fastv", "random")
+DRAWN = ("asap", "asap-received", "asap-no-merge", "fastv", "random")
 
 
 def measured(request: EvaluationRequest, bar: Bar, name: str) -> dict[str, object]:
