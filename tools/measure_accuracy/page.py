@@ -24,6 +24,9 @@ Budgets are means over all layers as parts of the visual tokens, as the paper co
 "960" and "640" of 2,880, 19 % and 17.5 % are harder. `keep=16.6%` is the part that the paper's "640" leaves behind
 the cut. In a model of 32 layers that is a mean of about 22 %; in this one of 12, two whole layers are 16.7 % by
 themselves, so a mean of 22.2 % leaves 6.6 % behind the cut.
+
+`asap` is what an export does by default; `asap-last` names the same settings, and FastV's score. Every other method
+differs from `asap` in what its name says ([evaluation.md](evaluation.md#what-is-compared)).
 """
 
 SWEPT = """\
@@ -45,11 +48,16 @@ def page(swept: Sequence[Facts], test: Facts, plots: Sequence[Path], budgets: Pa
     parts.append(SWEPT.format(questions=swept[0]["questions"], images=swept[0]["images"]))
     for choice, facts, plot in zip(SWEEPS, swept, plots, strict=True):
         parts += [
-            f"### {choice.axis[:1].upper()}{choice.axis[1:]}\n",
+            f"### {_title(choice.axis)}\n",
             f"![{choice.axis}](pictures/{plot.name})\n",
         ]
         parts.append(_table(facts, choice) + "\n")
     return "\n".join(parts)
+
+
+def _title(axis: str) -> str:
+    """A capital at the beginning, but for symbols: λ is not Λ."""
+    return axis[0].upper() + axis[1:] if axis.isascii() else axis
 
 
 def _table(facts: Facts, choice: Sweep) -> str:
