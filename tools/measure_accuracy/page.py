@@ -25,8 +25,8 @@ Budgets are means over all layers as parts of the visual tokens, as the paper co
 the cut. In a model of 32 layers that is a mean of about 22 %; in this one of 12, two whole layers are 16.7 % by
 themselves, so a mean of 22.2 % leaves 6.6 % behind the cut.
 
-`asap` is what an export does by default; `asap-last` names the same settings, and FastV's score. Every other method
-differs from `asap` in what its name says ([evaluation.md](evaluation.md#what-is-compared)).
+`asap` is what an export does by default, and `asap-last` names the same settings. Every other method differs from
+`asap` in what its name says ([evaluation.md](evaluation.md#what-is-compared)).
 """
 
 SWEPT = """\
