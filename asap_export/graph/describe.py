@@ -15,7 +15,8 @@ __all__ = ["attach_functions", "describe"]
 _IR_VERSION = 11  # the one that came with opset 23
 
 _DOCS = {
-    "pixel_values": "Tiles of all images of the prompt, resized and normalised by the image processor.",
+    "image": "One image: red, green and blue of every pixel.",
+    "pixel_values": "Tiles of images, resized and normalised by the image processor; of all images of a prompt.",
     "gather_index": "For every visual token its row: features of all tiles in order, then the newline.",
     "image_features": "Visual tokens of all images, in prompt order.",
     "input_ids": "Token ids, one image token per visual token.",
@@ -34,14 +35,15 @@ _CACHE_DOCS = {
 }
 
 
-def describe(model: ir.Model, pruning: PruningConfig) -> None:
+def describe(model: ir.Model, pruning: PruningConfig | None = None) -> None:
     """Doc strings for inputs and outputs, the producer, and the pruning configuration as metadata."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.doc_string = _doc(str(value.name))
     model.ir_version = _IR_VERSION
     model.producer_name = "asap-export"
     model.producer_version = version("asap-export")
-    model.metadata_props["asap_export.pruning"] = json.dumps(asdict(pruning))
+    if pruning is not None:
+        model.metadata_props["asap_export.pruning"] = json.dumps(asdict(pruning))
 
 
 def _doc(name: str) -> str:
