@@ -8,8 +8,11 @@ from asap_export.bundle import (
     GraphInfo,
     Limits,
     Manifest,
+    PromptInfo,
     Source,
+    TemplateInfo,
     TensorInfo,
+    TurnParts,
     tool_versions,
 )
 from asap_export.pruning.config import Budget, PruningConfig
@@ -40,16 +43,19 @@ SPEC = ModelSpec(
 
 FILES = {
     "config.json": "{}",
+    "preprocess.onnx": "resizing",
     "vision_encoder.onnx": "tower",
     "embed_tokens.onnx": "table",
     "decoder.onnx": "layers",
     "weights/model.safetensors": "numbers",
     "processor/tokenizer.json": "{}",
+    "tokenizer.json": "{}",
 }
 
 
 def example_manifest() -> Manifest:
     """What an export of ``FILES`` hands to the writer; ``files`` is for the writer to fill."""
+    image = TensorInfo("image", "uint8", ("height", "width", 3))
     pixels = TensorInfo("pixel_values", "fp32", ("tiles", 3, 56, 56))
     features = TensorInfo("image_features", "fp32", ("visual_tokens", 256))
     ids = TensorInfo("input_ids", "int64", ("batch", "sequence"))
@@ -67,10 +73,20 @@ def example_manifest() -> Manifest:
         limits=Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=128),
         opset=23,
         graphs={
+            "preprocess": GraphInfo("preprocess.onnx", (image,), (pixels,)),
             "vision_encoder": GraphInfo("vision_encoder.onnx", (pixels,), (features,)),
             "embed_tokens": GraphInfo("embed_tokens.onnx", (ids, features), (embeds,)),
             "decoder": GraphInfo("decoder.onnx", (embeds, kept), (logits,)),
         },
+        prompt=PromptInfo(
+            "<image>",
+            "<s>",
+            TemplateInfo(
+                False,
+                TurnParts("USER: ", "<image>\n", "", " ASSISTANT:"),
+                TurnParts("</s>USER: ", "<image>\n", "", " ASSISTANT:"),
+            ),
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """The folder on disk: manifest, graphs, weights, processor, engines; written whole or not at all."""
 
-from asap_export.bundle.folder import MANIFEST, Bundle
+from asap_export.bundle.folder import MANIFEST, TOKENIZER, Bundle
 from asap_export.bundle.hashing import sha256_of
 from asap_export.bundle.manifest import (
     SCHEMA_VERSION,
@@ -11,9 +11,12 @@ from asap_export.bundle.manifest import (
     Limits,
     Manifest,
     Profile,
+    PromptInfo,
     ShapeRange,
     Source,
+    TemplateInfo,
     TensorInfo,
+    TurnParts,
     manifest_schema,
     tool_versions,
 )
@@ -22,6 +25,7 @@ from asap_export.bundle.writer import BundleWriter, add_engine, utc_now
 __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
+    "TOKENIZER",
     "Bundle",
     "BundleWriter",
     "EngineInfo",
@@ -31,9 +35,12 @@ __all__ = [
     "Limits",
     "Manifest",
     "Profile",
+    "PromptInfo",
     "ShapeRange",
     "Source",
+    "TemplateInfo",
     "TensorInfo",
+    "TurnParts",
     "add_engine",
     "manifest_schema",
     "sha256_of",

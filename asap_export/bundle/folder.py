@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from asap_export.bundle.hashing import sha256_of_each
-from asap_export.bundle.manifest import EngineInfo, Flavour, GraphName, Manifest
+from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavour, GraphName, Manifest
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
-__all__ = ["MANIFEST", "PARITY", "PARTIAL", "WEIGHTS", "Bundle", "inside", "read_manifest"]
+__all__ = ["MANIFEST", "PARITY", "PARTIAL", "TOKENIZER", "WEIGHTS", "Bundle", "inside", "read_manifest"]
 
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
+TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
@@ -61,10 +62,10 @@ class Bundle:
         self._check_hashes([name for name in self.manifest.files if name.startswith(WEIGHTS)], progress)
 
     def graph_path(self, name: GraphName) -> Path:
-        """The ONNX file of ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
+        """The ONNX file of ``preprocess``, ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
         return self.path / self.manifest.graphs[name].file
 
-    def engines(self, graph: GraphName, flavour: Flavour) -> tuple[EngineInfo, ...]:
+    def engines(self, graph: EngineGraph, flavour: Flavour) -> tuple[EngineInfo, ...]:
         """The engine of a graph, or the engines of all its parts in the order in which they run.
 
         Empty where the bundle has none of this flavour, or not every part.
@@ -88,13 +89,18 @@ class Bundle:
         return self.path / "processor"
 
     @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer in one file, for programs without transformers."""
+        return self.path / TOKENIZER
+
+    @property
     def parity_path(self) -> Path:
         """Where ``verify`` leaves its report; the file need not exist."""
         return self.path / PARITY
 
     def _check_listing(self) -> None:
         named = [graph.file for graph in self.manifest.graphs.values()]
-        named += [engine.file for engine in self.manifest.engines]
+        named += [TOKENIZER, *(engine.file for engine in self.manifest.engines)]
         for name in named:
             if name not in self.manifest.files:
                 raise UserError(f"expected {name} among the files of manifest.json, found no entry; {_AGAIN}")

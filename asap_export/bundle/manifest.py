@@ -18,6 +18,7 @@ from asap_export.spec import ModelSpec, Quantization
 __all__ = [
     "SCHEMA_VERSION",
     "Dtype",
+    "EngineGraph",
     "EngineInfo",
     "EnginePart",
     "FileInfo",
@@ -27,24 +28,28 @@ __all__ = [
     "Limits",
     "Manifest",
     "Profile",
+    "PromptInfo",
     "ShapeRange",
     "Source",
+    "TemplateInfo",
     "TensorDtype",
     "TensorInfo",
+    "TurnParts",
     "manifest_schema",
     "tool_versions",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Dtype = Literal["fp32", "fp16", "bf16"]
-TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool"]
-GraphName = Literal["vision_encoder", "embed_tokens", "decoder"]
+TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]
+GraphName = Literal["preprocess", "vision_encoder", "embed_tokens", "decoder"]
+EngineGraph = Literal["vision_encoder", "embed_tokens", "decoder"]  # preprocess runs on the host
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
-    "polygraphy", "tensorrt", "tensorrt-rtx", "numpy", "safetensors",
+    "polygraphy", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "safetensors", "tokenizers",
 )  # fmt: skip
 
 
@@ -118,7 +123,7 @@ class EnginePart:
 class EngineInfo:
     """One serialized TensorRT engine and the machines it is for; a whole graph's unless it is a ``part``."""
 
-    graph: GraphName
+    graph: EngineGraph
     file: str
     flavour: Flavour
     tensorrt_version: str
@@ -126,6 +131,40 @@ class EngineInfo:
     profiles: tuple[Profile, ...]
     decomposed_attention: tuple[str, ...] = ()  # attention layers without a dedicated kernel
     part: EnginePart | None = None
+
+
+@dataclass(frozen=True)
+class TurnParts:
+    """A turn of a conversation: ``start``, ``image`` for each image, ``after_images`` where there are any, the
+    user's text, ``end``. Without ``image`` and ``after_images`` where the text itself holds image marks."""
+
+    start: str
+    image: str
+    after_images: str
+    end: str
+
+
+@dataclass(frozen=True)
+class TemplateInfo:
+    """What the checkpoint's chat template writes, to the letter. ``later`` begins right behind the last answer;
+    ``trims``: white space is taken off either end of the user's text."""
+
+    trims: bool
+    first: TurnParts
+    later: TurnParts
+
+
+@dataclass(frozen=True)
+class PromptInfo:
+    """How a prompt is made without Python; token ids come from ``tokenizer.json``.
+
+    ``image_token`` is the mark of an image. A text that begins with ``bos_token`` is given no special tokens.
+    ``template`` is None where the checkpoint has no chat template, or one that these parts cannot express.
+    """
+
+    image_token: str
+    bos_token: str | None
+    template: TemplateInfo | None
 
 
 @dataclass(frozen=True)
@@ -152,6 +191,7 @@ class Manifest:
     limits: Limits
     opset: int
     graphs: dict[GraphName, GraphInfo]
+    prompt: PromptInfo
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[str, FileInfo] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import get_args
 import onnx
 
 from asap_export.bundle import EngineInfo, EnginePart, Manifest, Profile
-from asap_export.bundle.manifest import Flavour, GraphName
+from asap_export.bundle.manifest import EngineGraph, Flavour
 from asap_export.engine.attention import decomposed_attention, spell_out_attention
 from asap_export.engine.child import build_in_child
 from asap_export.engine.compile import Job
@@ -28,7 +28,8 @@ def build_engines(
     layers_per_engine: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[EngineInfo, ...]:
-    """Build ``engines/<graph>.<flavor>.engine`` in ``folder`` for every graph of ``manifest``.
+    """Build ``engines/<graph>.<flavor>.engine`` in ``folder`` for every graph of ``manifest``
+    but ``preprocess``, which runs on the host.
 
     ``folder`` holds the graphs; ``capabilities`` come from ``target_capabilities``. With ``layers_per_engine``
     the decoder becomes several, ``engines/decoder.<part>.<flavor>.engine``. Raises UserError where TensorRT
@@ -36,7 +37,7 @@ def build_engines(
     an engine stays.
     """
     built = []
-    for name in get_args(GraphName):
+    for name in get_args(EngineGraph):
         whole = onnx.load(folder / manifest.graphs[name].file, load_external_data=False)
         for model, part in _parts(name, whole, manifest, layers_per_engine):
             graph = graph_info(model, manifest.graphs[name].file)
@@ -53,7 +54,7 @@ def build_engines(
 
 
 def _parts(
-    name: GraphName, whole: onnx.ModelProto, manifest: Manifest, layers_per_engine: int | None
+    name: EngineGraph, whole: onnx.ModelProto, manifest: Manifest, layers_per_engine: int | None
 ) -> Iterator[tuple[onnx.ModelProto, EnginePart | None]]:
     if name != "decoder" or layers_per_engine is None:
         yield whole, None
@@ -66,7 +67,7 @@ def _parts(
 
 def build_engine(
     folder: Path,
-    name: GraphName,
+    name: EngineGraph,
     model: onnx.ModelProto,
     profiles: Sequence[Profile],
     flavor: Flavour,

@@ -16,6 +16,7 @@ _DTYPES: dict[int, TensorDtype] = {
     TensorProto.BFLOAT16: "bf16",
     TensorProto.INT64: "int64",
     TensorProto.BOOL: "bool",
+    TensorProto.UINT8: "uint8",
 }
 
 

@@ -1,4 +1,4 @@
-"""The three graphs of a bundle, from a checkpoint: trace, name, place weights, simplify, describe, check."""
+"""The model's three graphs, from a checkpoint: trace, name, place weights, simplify, describe, check."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.manifest import GraphName
+from asap_export.bundle.manifest import EngineGraph
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.errors import UserError
 from asap_export.graph.float32 import write_float32_copy
@@ -24,7 +24,7 @@ from asap_export.runtime.session import Sessions
 
 __all__ = ["Subject", "check_layers", "subject_of"]
 
-_OTHERS: tuple[GraphName, ...] = ("vision_encoder", "embed_tokens")
+_OTHERS: tuple[EngineGraph, ...] = ("vision_encoder", "embed_tokens")
 
 
 @dataclass(frozen=True)

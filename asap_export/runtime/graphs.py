@@ -1,4 +1,4 @@
-"""The three graphs of a bundle as three functions; the decoder's takes and returns the cache."""
+"""The model's three graphs as three functions; the decoder's takes and returns the cache."""
 
 from dataclasses import dataclass
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.manifest import GraphName
+from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.runtime.cache import Cache
@@ -160,7 +160,7 @@ class Model:
         cache = self.graphs.empty_cache(len(inputs["inputs_embeds"]))
         return self._run("decoder", {**cache.layers, **inputs})
 
-    def _run(self, graph: GraphName, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(self, graph: EngineGraph, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Floating-point inputs are converted to the graphs' dtype; all outputs come to the host."""
         dtype = self.graphs.numpy_dtype
         outputs = [output.name for output in self.bundle.manifest.graphs[graph].outputs]

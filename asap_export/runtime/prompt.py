@@ -64,7 +64,7 @@ class PromptReader:
         in number or an image cannot be read.
         """
         self._check_marks(text, len(images), template)
-        rendered = self._render([Turn(text, len(images))]) if template else text
+        rendered = self.first_text(text, len(images)) if template else text
         return self._prompt(rendered, images, special=self._takes_special(rendered))
 
     def read_each(self, texts: Sequence[str], image: ImageSource) -> list[Prompt]:
@@ -77,7 +77,7 @@ class PromptReader:
         prompts = [first]
         for text in texts[1:]:
             self._check_marks(text, 1, template=True)
-            rendered = self._render([Turn(text, 1)])
+            rendered = self.first_text(text, 1)
             mark = self.processor.image_token
             ids = self.tokenizer(
                 rendered.replace(mark, mark * visual), add_special_tokens=self._takes_special(rendered)
@@ -94,16 +94,26 @@ class PromptReader:
         the answer is not repeated. Raises UserError like ``read``.
         """
         self._check_marks(text, len(images), template=True)
-        turns = [*history[:-1], replace(history[-1], answer=_ANSWER), Turn(text, len(images))]
+        rest = self.later_text(history, text, len(images))
+        if last_token in self._spec.eos_token_ids:
+            rest = rest.removeprefix(self.tokenizer.convert_ids_to_tokens(last_token))
+        return self._prompt(rest, images, special=False).after([last_token])
+
+    def first_text(self, text: str, images: int) -> str:
+        """What the template makes of a first question. Raises UserError where there is none."""
+        return self._render([Turn(text, images)])
+
+    def later_text(self, history: Sequence[Turn], text: str, images: int) -> str:
+        """What the template puts behind the last answer, its end and the next question. Raises UserError where
+        there is no template, or one without answers."""
+        turns = [*history[:-1], replace(history[-1], answer=_ANSWER), Turn(text, images)]
         _, found, rest = self._render(turns).partition(_ANSWER)
         if not found:
             raise UserError(
                 "expected a chat template that repeats earlier answers, found one that drops them; "
                 "ask each question by itself"
             )
-        if last_token in self._spec.eos_token_ids:
-            rest = rest.removeprefix(self.tokenizer.convert_ids_to_tokens(last_token))
-        return self._prompt(rest, images, special=False).after([last_token])
+        return rest
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens as text, special tokens left out."""

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import onnxruntime as ort
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.manifest import Flavour, GraphName
+from asap_export.bundle.manifest import EngineGraph, Flavour
 from asap_export.errors import UserError
 from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.cuda import compute_capabilities
@@ -44,13 +44,13 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
 def open_sessions(
     bundle: Bundle, provider: Provider, threads: int | None = None, mapped: bool = False
 ) -> Sessions:
-    """Sessions for the three graphs on a provider that ``choose_provider`` returned.
+    """Sessions for the model's three graphs on a provider that ``choose_provider`` returned.
 
     For ONNX Runtime's CPU provider are ``threads``, of one operator, by default one per core, and ``mapped``:
     weights stay in their files (see ``weight_memory``).
     """
 
-    def session(graph: GraphName) -> Session:
+    def session(graph: EngineGraph) -> Session:
         if provider != "tensorrt":
             return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads, mapped)
         return _engine_session(bundle, graph)
@@ -66,7 +66,7 @@ def weight_memory(bundle: Bundle) -> tuple[int, int]:
     return stored, stored + (stored - packed if bundle.manifest.dtype == "fp16" else 0)
 
 
-def _engine_session(bundle: Bundle, graph: GraphName) -> Session:
+def _engine_session(bundle: Bundle, graph: EngineGraph) -> Session:
     """The graph's engine, or a chain of the engines of its parts."""
     from asap_export.runtime.tensorrt_session import TensorRtSession  # torch
 
@@ -123,7 +123,7 @@ def engine_flavour(bundle: Bundle) -> Flavour:
 
 
 def _has_engines(bundle: Bundle, flavour: Flavour) -> bool:
-    return all(bundle.engines(graph, flavour) for graph in bundle.manifest.graphs)
+    return all(bundle.engines(graph, flavour) for graph in get_args(EngineGraph))
 
 
 def _targets(bundle: Bundle, flavour: Flavour) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class Session(Protocol):
 
 
 class Sessions(NamedTuple):
-    """The three graphs of a bundle, all in sessions of one kind."""
+    """The model's three graphs in a bundle, all in sessions of one kind."""
 
     vision_encoder: Session
     embed_tokens: Session

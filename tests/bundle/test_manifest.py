@@ -1,7 +1,7 @@
 import dataclasses
 import json
 import string
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from bundle_cases import SPEC, example_manifest
@@ -17,11 +17,15 @@ from asap_export.bundle import (
     Limits,
     Manifest,
     Profile,
+    PromptInfo,
     ShapeRange,
     Source,
+    TemplateInfo,
     TensorInfo,
+    TurnParts,
     manifest_schema,
 )
+from asap_export.bundle.manifest import GraphName
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec, Quantization
@@ -38,7 +42,7 @@ budgets = st.one_of(
 tensors = st.builds(
     TensorInfo,
     names,
-    st.sampled_from(["fp32", "int64", "bool"]),
+    st.sampled_from(["fp32", "int64", "bool", "uint8"]),
     st.lists(counts | names, max_size=4).map(tuple),
 )
 graphs = st.builds(GraphInfo, names, st.tuples(tensors), st.tuples(tensors, tensors))
@@ -61,6 +65,9 @@ engines = st.builds(
         EnginePart, counts, counts, st.tuples(counts, counts), st.tuples(tensors), st.tuples(tensors, tensors)
     ),
 )
+turns = st.builds(TurnParts, st.text(), st.text(), st.text(), st.text())
+templates = st.builds(TemplateInfo, st.booleans(), turns, turns)
+prompts = st.builds(PromptInfo, names, st.none() | st.text(), st.none() | templates)
 manifests = st.builds(
     Manifest,
     created=st.datetimes().map(lambda time: time.strftime("2026-%m-%dT%H:%M:%SZ")),
@@ -83,7 +90,8 @@ manifests = st.builds(
     budget=budgets,
     limits=st.builds(Limits, counts, counts, counts, counts),
     opset=st.integers(23, 30),
-    graphs=st.fixed_dictionaries({"vision_encoder": graphs, "embed_tokens": graphs, "decoder": graphs}),
+    graphs=st.fixed_dictionaries(dict.fromkeys(get_args(GraphName), graphs)),
+    prompt=prompts,
     engines=st.lists(engines, max_size=2).map(tuple),
     files=st.dictionaries(names, st.builds(FileInfo, digests, counts), max_size=3),
 )
@@ -109,6 +117,9 @@ def test_the_schema_is_a_valid_schema() -> None:
         (Limits, ("properties", "limits")),
         (Source, ("properties", "source")),
         (GraphInfo, ("$defs", "graph")),
+        (PromptInfo, ("$defs", "prompt")),
+        (TemplateInfo, ("$defs", "template")),
+        (TurnParts, ("$defs", "turn")),
         (TensorInfo, ("$defs", "tensor")),
         (EngineInfo, ("$defs", "engine")),
         (EnginePart, ("$defs", "part")),
@@ -131,9 +142,15 @@ def test_a_manifest_that_is_not_json_is_refused() -> None:
             Manifest.parse(text)
 
 
-def test_a_newer_manifest_is_refused_by_its_version_not_by_its_form() -> None:
-    with pytest.raises(UserError, match=r"expected schema version 1 .*, found 2"):
-        Manifest.parse('{"schema_version": 2, "something": "new"}')
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_manifest_is_refused_by_its_version_not_by_its_form(version: int) -> None:
+    with pytest.raises(UserError, match=rf"expected schema version 2 .*, found {version}"):
+        Manifest.parse(f'{{"schema_version": {version}, "something": "else"}}')
+
+
+def test_the_schema_names_every_graph() -> None:
+    graphs = manifest_schema()["properties"]["graphs"]
+    assert tuple(graphs["required"]) == tuple(graphs["properties"]) == get_args(GraphName)
 
 
 @pytest.mark.parametrize(
