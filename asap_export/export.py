@@ -9,6 +9,7 @@ from typing import Literal
 import onnx
 
 from asap_export.bundle import (
+    TOKENIZER,
     Bundle,
     BundleWriter,
     GraphInfo,
@@ -23,6 +24,7 @@ from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
 from asap_export.checkpoint.shards import TensorPlace
+from asap_export.checkpoint.tokenizer import tokenizer_json
 from asap_export.engine import (
     USUAL,
     WeightSizes,
@@ -36,11 +38,15 @@ from asap_export.engine import (
 )
 from asap_export.errors import UserError
 from asap_export.graph.operators import OPSET_VERSION
+from asap_export.graph.preprocess import PREPROCESS, preprocess_graph
 from asap_export.graph.trace import GRAPHS
 from asap_export.graph.write import QuantizeAs, Written, write_graphs
 from asap_export.memory import available_memory
+from asap_export.model.anyres import TileGeometry
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
+from asap_export.runtime.prompt import PromptReader
+from asap_export.runtime.template import prompt_info
 from asap_export.spec import Quantization
 
 __all__ = ["ExportRequest", "Exported", "export"]
@@ -94,18 +100,19 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """The finished bundle, how each file of the checkpoint came into it ("linked" or "copied"), and what became of
-    its weights."""
+    """The finished bundle, how each file of the checkpoint came into it ("linked" or "copied"), what became of its
+    weights, and why its chat template is not in the manifest, where it is not."""
 
     bundle: Bundle
     placed: dict[str, str]
     written: Written
+    template_refused: str | None
 
 
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
     """Write a bundle. Raises UserError before the long work wherever the request cannot be met."""
     checkpoint = open_checkpoint(request.model, request.revision, progress)
-    check_processor(checkpoint.folder, checkpoint.spec)
+    processor = check_processor(checkpoint.folder, checkpoint.spec)
     dtype = request.dtype or checkpoint.spec.dtype
     limits = _limits(request, checkpoint)
     budget = _budget(request, checkpoint, limits)
@@ -114,23 +121,29 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
     capabilities = target_capabilities(flavor, request.compute_capabilities) if flavor else ()
     if flavor:
         _check_engine_sizes(request, checkpoint, dtype, limits)
+    place = str(checkpoint.folder)
+    preprocess = preprocess_graph(processor, TileGeometry.of(checkpoint.spec), place)
+    tokenizer = tokenizer_json(processor, place)
+    prompt, template_refused = prompt_info(PromptReader(checkpoint.folder, checkpoint.spec))
 
     with BundleWriter(_output(request, checkpoint), request.overwrite) as writer:
         digests = _digests(checkpoint, progress)
         placed: dict[str, str] = {}
 
-        def place(source: Path, relative: str, link: bool = False) -> None:
+        def put(source: Path, relative: str, link: bool = False) -> None:
             if relative not in placed:
                 placed[relative] = writer.place_file(source, relative, digests.get(source.name), link)
 
         for file in _small_files(checkpoint.folder):
-            place(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
+            put(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
+        (writer.path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        onnx.save(preprocess, writer.path / f"{PREPROCESS}.onnx")
         written = write_graphs(
             checkpoint,
             request.pruning,
             dtype,
             writer.path,
-            partial(place, link=_links_weights(request, checkpoint)),
+            partial(put, link=_links_weights(request, checkpoint)),
             progress,
             _quantize_as(request),
         )
@@ -145,14 +158,15 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             budget=budget,
             limits=limits,
             opset=OPSET_VERSION,
-            graphs={name: _graph_info(writer.path, f"{name}.onnx") for name in GRAPHS},  # type: ignore[misc]
+            graphs={name: _graph_info(writer.path, f"{name}.onnx") for name in (PREPROCESS, *GRAPHS)},  # type: ignore[misc]
+            prompt=prompt,
         )
         if flavor:
             engines = build_engines(
                 writer.path, manifest, flavor, capabilities, request.layers_per_engine, progress
             )
             manifest = replace(manifest, engines=engines)
-        return Exported(writer.complete(manifest, progress), placed, written)
+        return Exported(writer.complete(manifest, progress), placed, written, template_refused)
 
 
 def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:

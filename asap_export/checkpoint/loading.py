@@ -49,8 +49,8 @@ def load_processor(folder: Path) -> ProcessorMixin:
     return processor
 
 
-def check_processor(folder: Path, spec: ModelSpec) -> None:
-    """Raise UserError where the processor in ``folder`` makes other tiles or token counts than ``spec`` has.
+def check_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
+    """The processor in ``folder``. Raises UserError where it makes other tiles or token counts than ``spec`` has.
 
     Old checkpoints lack the settings that counts depend on, and a count that is off by one would only show
     in the first answer.
@@ -71,6 +71,7 @@ def check_processor(folder: Path, spec: ModelSpec) -> None:
             f"config.json, found {found} in tiles of {width} x {height} by the processor's files in {folder}; "
             "compare image_token, patch_size, num_additional_image_tokens, vision_feature_select_strategy, sizes"
         )
+    return processor
 
 
 def load_model(checkpoint: Checkpoint, dtype: str, layers: int | None = None) -> PreTrainedModel:

@@ -191,7 +191,7 @@ def export_command(
     )
     with shown_progress() as progress:
         exported = export(request, progress)
-    print_summary(exported.bundle, exported.placed, exported.written)
+    print_summary(exported.bundle, exported.placed, exported.written, exported.template_refused)
 
 
 def _refuse_engine_options(given: dict[str, object]) -> None:

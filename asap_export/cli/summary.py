@@ -21,12 +21,19 @@ if TYPE_CHECKING:  # it imports torch
 __all__ = ["print_summary"]
 
 
-def print_summary(bundle: Bundle, placed: Mapping[str, str], written: "Written") -> None:
+def print_summary(
+    bundle: Bundle, placed: Mapping[str, str], written: "Written", template_refused: str | None = None
+) -> None:
     """Print what the bundle is and what to do next; ``placed`` says how each file came into it, ``written`` which
-    weights were quantized."""
+    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not."""
     facts = bundle_facts(bundle)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, said in (*_rows(bundle, facts, placed), *_quantized(bundle, written)):
+    rows = [*_rows(bundle, facts, placed), *_quantized(bundle, written)]
+    if template_refused is not None:
+        rows.append(
+            ("prompts", f"programs without Python write them whole: the chat template {template_refused}")
+        )
+    for name, said in rows:
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)
     path = shlex.quote(_place(bundle))

@@ -13,6 +13,7 @@ from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.loading import load_model
 from asap_export.checkpoint.shards import read_shard
 from asap_export.errors import UserError
+from asap_export.graph.preprocess import PREPROCESS
 from asap_export.graph.trace import GRAPHS
 from asap_export.graph.weights import place_weights
 from asap_export.graph.write import write_graphs
@@ -31,7 +32,7 @@ def dims(value):
 
 
 @pytest.mark.parametrize("bundle_name", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", (PREPROCESS, *GRAPHS))
 def test_every_graph_passes_onnx_checks(bundle_name, name, request):
     path = request.getfixturevalue(bundle_name) / f"{name}.onnx"
     onnx.checker.check_model(str(path), full_check=True)

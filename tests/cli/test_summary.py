@@ -1,0 +1,18 @@
+"""What an export says when it is done."""
+
+from pathlib import Path
+
+import pytest
+from bundle_cases import write_bundle
+
+from asap_export.cli.summary import print_summary
+from asap_export.graph.write import Written
+
+
+def test_a_template_that_stays_whole_is_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_bundle(tmp_path / "out")
+    print_summary(bundle, {}, Written())
+    assert "prompts" not in capsys.readouterr().out
+    print_summary(bundle, {}, Written(), "writes the date")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "prompts programs without Python write them whole: the chat template writes the date" in said
