@@ -34,7 +34,7 @@ def tolerance(dtype: str, layers: int, float32_copy: bool = False) -> float:
 class Check:
     """One comparison. Errors are relative to the expected tensor's largest magnitude; None where not numeric.
 
-    ``group`` is "operators", "graphs" or "answers"; ``case`` the prompt; ``name`` what was compared;
+    ``group`` is "inputs", "operators", "graphs" or "answers"; ``case`` the prompt; ``name`` what was compared;
     ``detail`` says in words what numbers alone do not.
     """
 

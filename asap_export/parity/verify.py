@@ -1,4 +1,4 @@
-"""A bundle against the PyTorch reference of its checkpoint: operators, graphs, answers."""
+"""A bundle against the PyTorch reference of its checkpoint: inputs, operators, graphs, answers."""
 
 import gc
 import json
@@ -16,6 +16,7 @@ from asap_export.model.reference import Prompt, Reference
 from asap_export.parity.answer_checks import check_answers
 from asap_export.parity.cases import Case, built_in_cases, few_cases, prompt_of
 from asap_export.parity.graph_checks import GraphChecks
+from asap_export.parity.input_checks import InputChecks
 from asap_export.parity.memory import check_memory
 from asap_export.parity.operator_checks import OperatorNodes
 from asap_export.parity.quantization import (
@@ -172,15 +173,17 @@ def _compare(
     max_new_tokens: int,
     progress: ProgressCallback,
 ) -> list[Check]:
-    """The bundle's operators, graphs and answers against what was recorded."""
+    """The bundle's inputs, operators, graphs and answers against what was recorded."""
     pruning = subject.bundle.manifest.pruning
     graphs = GraphChecks(pruning, limit)
     operators = OperatorNodes(subject.decoder.model, pruning, subject.torch_dtype)
     progress(Progress("Compare", 0.0, "open the graphs"))
     model = subject.open()
+    inputs = InputChecks(subject.bundle, model.reader)
     checks: list[Check] = []
     for number, record in enumerate(recorded):
         progress(Progress("Compare", number / (len(recorded) + 1), record.case.name))
+        checks += inputs.of(record)
         found: list[Check] = []
         for turn in record.turns:
             found += graphs.turn(turn, model.graphs.sessions)

@@ -49,7 +49,7 @@ def test_a_sound_bundle_passes(name, images, request):
 
     assert report.verdict == "PASS", failures(report)
     groups = {check.group for check in report.checks}
-    assert groups == ({"graphs", "answers"} if name == "dense_bundle" else {"operators", "graphs", "answers"})
+    assert groups == {"inputs", "graphs", "answers"} | (set() if name == "dense_bundle" else {"operators"})
     names = {check.name for check in report.checks}
     assert {f"present.{layer}.key" for layer in range(LAYERS)} <= names
     cases = {check.case for check in report.checks}
