@@ -1,0 +1,74 @@
+#include "graphs.hpp"
+
+#include <numeric>
+#include <utility>
+
+#include <asap/error.hpp>
+
+namespace asap::detail {
+
+namespace {
+
+Dtype dtype_named(std::string const& name) {
+    return name == "fp16" ? Dtype::fp16 : name == "bf16" ? Dtype::bf16 : Dtype::fp32;
+}
+
+std::vector<std::int64_t> all_places(std::size_t count) {
+    std::vector<std::int64_t> places(count);
+    std::iota(places.begin(), places.end(), 0);
+    return places;
+}
+
+std::int64_t length(std::size_t size) { return static_cast<std::int64_t>(size); }
+
+}  // namespace
+
+Graphs::Graphs(Manifest const& manifest, Sessions sessions)
+    : manifest_(manifest), sessions_(std::move(sessions)), dtype_(dtype_named(manifest.dtype)) {}
+
+KvCache Graphs::empty_cache() const { return detail::empty_cache(manifest_, dtype_); }
+
+std::optional<std::int64_t> Graphs::longest_cache() const {
+    bool const early = manifest_.pruning.prunes() && !manifest_.pruning.trim_early_kv;
+    return sessions_.decoder->longest(early ? "early_attention_mask" : "attention_mask", 1);
+}
+
+TensorPtr Graphs::image_features(std::vector<float> const& pixel_values,
+                                 std::vector<std::int64_t> const& gather_index) const {
+    auto const& model = manifest_.model;
+    if (gather_index.empty()) return std::make_shared<HostTensor>(dtype_, Shape{0, model.hidden_size});
+    std::int64_t const tile = 3 * model.tile_size * model.tile_size, tiles = length(pixel_values.size()) / tile;
+    Tensors const inputs = {
+        {"pixel_values", floating(dtype_, {tiles, 3, model.tile_size, model.tile_size}, pixel_values)},
+        {"gather_index", integers({length(gather_index.size())}, gather_index)},
+    };
+    return sessions_.vision_encoder->run(inputs, {}).at("image_features");
+}
+
+TensorPtr Graphs::inputs_embeds(std::vector<std::int64_t> const& input_ids, TensorPtr const& image_features) const {
+    Tensors const inputs = {
+        {"input_ids", integers({1, length(input_ids.size())}, input_ids)},
+        {"image_features", image_features},
+    };
+    return sessions_.embed_tokens->run(inputs, {}).at("inputs_embeds");
+}
+
+Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> const& visual_mask,
+                  std::int64_t kept_length, KvCache const& cache) const {
+    std::int64_t const count = length(visual_mask.size());
+    Tensors inputs = cache.inputs(count);
+    inputs["inputs_embeds"] = inputs_embeds;
+    Names on_host = {"logits"};
+    bool const prunes = manifest_.pruning.prunes();
+    if (prunes) {
+        inputs["visual_mask"] = booleans({1, count}, visual_mask);
+        inputs["kept_length"] = integers({}, {kept_length});
+        on_host.insert("kept_index");
+    }
+    Tensors const outputs = sessions_.decoder->run(inputs, on_host);
+    auto kept = prunes ? as_integers(*outputs.at("kept_index")) : all_places(visual_mask.size());
+    KvCache next = cache.grown(count, length(kept.size()), outputs);
+    return {as_floats(*outputs.at("logits")), std::move(kept), std::move(next)};
+}
+
+}  // namespace asap::detail

@@ -1,0 +1,48 @@
+/// The three graphs of a bundle as three functions; the decoder's takes and returns the cache.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend.hpp"
+#include "kv_cache.hpp"
+#include "manifest.hpp"
+
+namespace asap::detail {
+
+struct Step {
+    std::vector<float> logits;             // [V], of the last token
+    std::vector<std::int64_t> kept_index;  // [K], places in the new tokens
+    KvCache cache;
+};
+
+class Graphs {
+public:
+    Graphs(Manifest const& manifest, Sessions sessions);
+
+    KvCache empty_cache() const;
+
+    /// The most places that a cache layer may have; nothing where only memory limits it.
+    std::optional<std::int64_t> longest_cache() const;
+
+    /// [tiles, 3, h, w], [N] -> [N, D] in the bundle's dtype, where the backend keeps it.
+    TensorPtr image_features(std::vector<float> const& pixel_values, std::vector<std::int64_t> const& gather_index) const;
+
+    /// [T], [N, D] -> [1, T, D]; features take the places of image tokens.
+    TensorPtr inputs_embeds(std::vector<std::int64_t> const& input_ids, TensorPtr const& image_features) const;
+
+    /// Feeds new tokens: a prompt, a later turn or one token.
+    ///
+    /// inputs_embeds: [1, T, D]; visual_mask: [T], 1 for visual tokens; kept_length: how many of the T stay.
+    Step step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> const& visual_mask, std::int64_t kept_length,
+              KvCache const& cache) const;
+
+private:
+    Manifest const& manifest_;
+    Sessions sessions_;
+    Dtype dtype_;
+};
+
+}  // namespace asap::detail

@@ -1,0 +1,186 @@
+#include "onnxruntime_backend.hpp"
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+
+#include <asap/error.hpp>
+
+namespace asap::detail {
+
+namespace {
+
+/// An output of ONNX Runtime, where it left it; and an input lent to it, which `lender` keeps alive.
+class OrtTensor final : public Tensor {
+public:
+    explicit OrtTensor(Ort::Value value) : value_(std::move(value)) {
+        auto const info = value_.GetTensorTypeAndShapeInfo();
+        shape_ = info.GetShape();
+        dtype_ = dtype_of(info.GetElementType());
+        auto const memory = value_.GetTensorMemoryInfo();
+        on_host_ = memory.GetDeviceType() == OrtMemoryInfoDeviceType_CPU;
+    }
+
+    Dtype dtype() const override { return dtype_; }
+    Shape const& shape() const override { return shape_; }
+    std::byte const* host() const override {
+        return on_host_ ? static_cast<std::byte const*>(value_.GetTensorRawData()) : nullptr;
+    }
+    Ort::Value const& value() const { return value_; }
+
+private:
+    static Dtype dtype_of(ONNXTensorElementDataType type) {
+        switch (type) {
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT: return Dtype::fp32;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16: return Dtype::fp16;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16: return Dtype::bf16;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: return Dtype::int64;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32: return Dtype::int32;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL: return Dtype::boolean;
+            case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8: return Dtype::uint8;
+            default: throw Error("expected outputs of the bundle's dtypes, found another; export the bundle again");
+        }
+    }
+
+    Ort::Value value_;
+    Shape shape_;
+    Dtype dtype_ = Dtype::fp32;
+    bool on_host_ = true;
+};
+
+ONNXTensorElementDataType onnx_type(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::fp32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        case Dtype::fp16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+        case Dtype::bf16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+        case Dtype::int64: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+        case Dtype::int32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+        case Dtype::boolean: return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+        case Dtype::uint8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    }
+    throw std::logic_error("a dtype that ONNX does not have");
+}
+
+std::string one_line(char const* text) {
+    std::istringstream words(text);
+    std::string line, word;
+    while (words >> word) line += (line.empty() ? "" : " ") + word;
+    return line;
+}
+
+class OnnxRuntimeSession final : public GraphSession {
+public:
+    OnnxRuntimeSession(Ort::Session session, bool cuda, std::string name)
+        : session_(std::move(session)),
+          cuda_(cuda),
+          name_(std::move(name)),
+          host_(Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault)),
+          device_(cuda ? Ort::MemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault)
+                       : Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault)) {
+        Ort::AllocatorWithDefaultOptions allocator;
+        for (std::size_t i = 0; i < session_.GetOutputCount(); ++i)
+            outputs_.emplace_back(session_.GetOutputNameAllocated(i, allocator).get());
+    }
+
+    Tensors run(Tensors const& inputs, Names const& on_host) const override {
+        try {
+            return bound_run(inputs, on_host);
+        } catch (Ort::Exception const& error) {
+            throw Error(reason(error));
+        }
+    }
+
+    std::optional<std::int64_t> longest(std::string const&, std::size_t) const override { return std::nullopt; }
+
+private:
+    Tensors bound_run(Tensors const& inputs, Names const& on_host) const {
+        // Run only reads the session, but the C++ interface has no const form of binding.
+        Ort::IoBinding binding(const_cast<Ort::Session&>(session_));
+        std::vector<Ort::Value> lent;  // until the run is over
+        lent.reserve(inputs.size());
+        for (auto const& [name, tensor] : inputs) {
+            if (auto const* const own = dynamic_cast<OrtTensor const*>(tensor.get())) {
+                binding.BindInput(name.c_str(), own->value());
+            } else {
+                lent.push_back(lend(*tensor));
+                binding.BindInput(name.c_str(), lent.back());
+            }
+        }
+        for (std::string const& name : outputs_) binding.BindOutput(name.c_str(), on_host.count(name) ? host_ : device_);
+        const_cast<Ort::Session&>(session_).Run(Ort::RunOptions{nullptr}, binding);
+        std::vector<Ort::Value> values = binding.GetOutputValues();
+        Tensors results;
+        for (std::size_t i = 0; i < outputs_.size(); ++i)
+            results.emplace(outputs_[i], std::make_shared<OrtTensor>(std::move(values[i])));
+        return results;
+    }
+
+    /// Host memory as an input, without a copy; ONNX Runtime does not write to inputs.
+    Ort::Value lend(Tensor const& tensor) const {
+        auto* const bytes = const_cast<std::byte*>(tensor.host());
+        std::size_t const size = elements(tensor.shape()) * size_of(tensor.dtype());
+        return Ort::Value::CreateTensor(host_, bytes, size, tensor.shape().data(), tensor.shape().size(),
+                                        onnx_type(tensor.dtype()));
+    }
+
+    std::string reason(Ort::Exception const& error) const {
+        std::string const said = one_line(error.what());
+        for (char const* const sign : {"Failed to allocate", "bad_alloc", "bad allocation", "out of memory"})
+            if (said.find(sign) != std::string::npos)
+                return "expected memory for a run of " + name_ + ", found too little; shorten the request, use a "
+                       "smaller image, or export with --quantize int4";
+        return "expected ONNX Runtime to run " + name_ + ", found: " + said;
+    }
+
+    Ort::Session session_;
+    bool cuda_;
+    std::string name_;
+    Ort::MemoryInfo host_, device_;
+    std::vector<std::string> outputs_;
+};
+
+Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
+    Ort::SessionOptions result;
+    result.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+    if (options.threads) result.SetIntraOpNumThreads(*options.threads);
+    if (options.mapped) {
+        result.SetGraphOptimizationLevel(ORT_DISABLE_ALL);
+        result.DisableCpuMemArena();  // it would keep what one layer needed for the next
+    }
+    // Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
+    result.AddConfigEntry("session.qdq_matmulnbits_accuracy_level", "1");
+    if (options.cuda) {
+        Ort::CUDAProviderOptions cuda;
+        cuda.Update({{"use_tf32", "0"}});  // scores are float32, and TF32's ten bits of mantissa would not be
+        result.AppendExecutionProvider_CUDA_V2(*cuda);
+    }
+    return result;
+}
+
+}  // namespace
+
+bool has_cuda_provider() {
+    auto const names = Ort::GetAvailableProviders();
+    return std::find(names.begin(), names.end(), "CUDAExecutionProvider") != names.end();
+}
+
+std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std::filesystem::path const& file,
+                                               OnnxRuntimeOptions const& options) {
+    if (options.threads && *options.threads < 1)
+        throw Error("expected --threads of at least 1, found " + std::to_string(*options.threads) +
+                    "; leave it out for one per core");
+    if (options.cuda && !has_cuda_provider())
+        throw Error("expected ONNX Runtime with CUDAExecutionProvider, found only CPUExecutionProvider; link a build "
+                    "of it with CUDA or use --provider cpu");
+    try {
+        Ort::Session session(environment, file.c_str(), session_options(options));
+        return std::make_unique<OnnxRuntimeSession>(std::move(session), options.cuda, file.filename().string());
+    } catch (Ort::Exception const& error) {
+        throw Error("expected a graph for ONNX Runtime " + Ort::GetVersionString() + " in " + file.string() +
+                    ", found: " + one_line(error.what()));
+    }
+}
+
+}  // namespace asap::detail

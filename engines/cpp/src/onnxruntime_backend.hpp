@@ -1,0 +1,28 @@
+/// Graphs in ONNX Runtime, on its CPU or CUDA execution provider.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include <onnxruntime_cxx_api.h>
+
+#include "backend.hpp"
+
+namespace asap::detail {
+
+struct OnnxRuntimeOptions {
+    bool cuda = false;
+    std::optional<int> threads;  // of one operator; one for each core by default
+    bool mapped = false;         // weights stay in their file until a run needs them, as wide as they are
+};
+
+/// Whether the ONNX Runtime that this program runs with has the CUDA provider.
+bool has_cuda_provider();
+
+/// Opens the graph in `file`. Throws `Error` where this ONNX Runtime lacks the provider or cannot load the graph.
+/// `environment` must outlive the session.
+std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std::filesystem::path const& file,
+                                               OnnxRuntimeOptions const& options);
+
+}  // namespace asap::detail

@@ -1,0 +1,45 @@
+/// From text and images to what the graphs take.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <asap/image.hpp>
+#include <asap/request.hpp>
+
+#include "bundle.hpp"
+#include "preprocess.hpp"
+#include "tokenizer/tokenizer.hpp"
+
+namespace asap::detail {
+
+/// Reads prompts for one bundle. Thread-safe.
+class PromptReader {
+public:
+    explicit PromptReader(Bundle const& bundle);
+
+    /// The first prompt of a conversation.
+    ///
+    /// With the template, images come first where the text has no `<image>` marks. Throws `Error` where marks and images
+    /// differ in number, an image cannot be read, or the bundle has no template that can be followed here.
+    Inputs read(std::string const& text, std::vector<ImageSource> const& images, bool use_template) const;
+
+    /// A later turn: what the template puts behind the last answer. `last_token` was sampled last and comes first;
+    /// where it ended the answer, the template's own end of the answer is not repeated.
+    Inputs read_turn(std::string const& text, std::vector<ImageSource> const& images, std::int64_t last_token) const;
+
+    /// Tokens as text, special tokens left out.
+    std::string text(std::vector<std::int64_t> const& token_ids) const;
+
+private:
+    void check_marks(std::string const& text, std::size_t images, bool use_template) const;
+    std::string rendered(TurnTemplate PromptTemplate::*turn, std::string const& text, std::size_t images) const;
+    Inputs encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const;
+
+    Manifest const& manifest_;
+    Tokenizer tokenizer_;
+    Preprocessor preprocessor_;
+};
+
+}  // namespace asap::detail

@@ -1,0 +1,69 @@
+#include "providers.hpp"
+
+#include <memory>
+#include <string>
+
+#include <asap/error.hpp>
+
+#include "cuda_devices.hpp"
+#include "memory.hpp"
+#include "onnxruntime_backend.hpp"
+#ifdef ASAP_WITH_TENSORRT
+#include "tensorrt_backend.hpp"
+#endif
+
+namespace asap::detail {
+
+namespace {
+
+#ifdef ASAP_WITH_TENSORRT
+void check_engines(Bundle const& bundle) { check_tensorrt(bundle); }
+Sessions open_engines(Bundle const& bundle, LoadOptions const& options) {
+    return open_tensorrt(bundle, options.cuda_stream);
+}
+#else
+void check_engines(Bundle const&) {
+    throw Error("expected asap_runtime built with TensorRT, found it built without; use --provider cpu or cuda, or "
+                "build it where CMake finds NvInfer.h");
+}
+Sessions open_engines(Bundle const& bundle, LoadOptions const&) {
+    check_engines(bundle);
+    return {};
+}
+#endif
+
+Provider best(Bundle const& bundle) {
+    if (compute_capabilities().empty()) return Provider::cpu;
+    try {
+        check_engines(bundle);
+        return Provider::tensorrt;
+    } catch (Error const&) {
+        return has_cuda_provider() ? Provider::cuda : Provider::cpu;
+    }
+}
+
+}  // namespace
+
+Provider choose_provider(Bundle const& bundle, Provider provider) {
+    if (provider == Provider::automatic) provider = best(bundle);
+    if (provider == Provider::tensorrt) check_engines(bundle);
+    if (provider == Provider::cpu && bundle.manifest.dtype == "bf16")
+        throw Error("expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA or "
+                    "TensorRT; use --provider cuda, or export with --dtype fp16 or fp32");
+    return provider;
+}
+
+Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider,
+                       LoadOptions const& options) {
+    if (provider == Provider::tensorrt) return open_engines(bundle, options);
+    OnnxRuntimeOptions settings;
+    settings.cuda = provider == Provider::cuda;
+    settings.threads = options.threads;
+    settings.mapped = !settings.cuda && weights_stay_on_disk(bundle);
+    auto const open = [&](char const* graph) {
+        return open_onnxruntime(environment, bundle.file(bundle.manifest.graphs.at(graph).file), settings);
+    };
+    return {open("vision_encoder"), open("embed_tokens"), open("decoder")};
+}
+
+}  // namespace asap::detail

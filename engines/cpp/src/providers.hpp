@@ -1,0 +1,19 @@
+/// Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines.
+#pragma once
+
+#include <asap/model.hpp>
+#include <onnxruntime_cxx_api.h>
+
+#include "backend.hpp"
+#include "bundle.hpp"
+
+namespace asap::detail {
+
+/// The provider that `automatic` stands for here, or `provider` itself where it can run this bundle; else `Error`.
+Provider choose_provider(Bundle const& bundle, Provider provider);
+
+/// Sessions for the three graphs on a provider that `choose_provider` returned.
+Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider,
+                       LoadOptions const& options);
+
+}  // namespace asap::detail

@@ -1,0 +1,46 @@
+#include "runtime.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "providers.hpp"
+#include "text_stream.hpp"
+
+namespace asap::detail {
+
+Runtime::Runtime(Bundle bundle, LoadOptions const& options)
+    : environment_(ORT_LOGGING_LEVEL_ERROR, "asap"),
+      bundle_(std::move(bundle)),
+      provider_(choose_provider(bundle_, options.provider)),
+      reader_(bundle_),
+      graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options)) {}
+
+Inputs Runtime::read(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options) const {
+    return reader_.read(prompt, images, options.use_template);
+}
+
+Inputs Runtime::read_turn(std::vector<ImageSource> const& images, std::string const& prompt,
+                          std::int64_t last_token) const {
+    return reader_.read_turn(prompt, images, last_token);
+}
+
+Answered Runtime::answer(Inputs const& inputs, Options const& options, KvCache const& cache, double preprocess_seconds,
+                         TextCallback const& on_text) const {
+    TextStream stream([this](std::vector<std::int64_t> const& ids) { return reader_.text(ids); }, on_text);
+    Generation done = generate(bundle_.manifest, graphs_, inputs, options, cache,
+                               [&](std::int64_t token) { stream.put(token); });
+    Answer answer;
+    answer.text = stream.close();
+    auto const& ends = bundle_.manifest.model.eos_token_ids;
+    bool const ended = std::find(ends.begin(), ends.end(), done.token_ids.back()) != ends.end();
+    answer.stopped_by = ended ? StoppedBy::end : StoppedBy::length;
+    answer.token_ids = std::move(done.token_ids);
+    answer.visual_tokens = done.visual_tokens;
+    answer.kept_visual_tokens = done.kept_visual_tokens;
+    answer.kept_index = std::move(done.kept_index);
+    answer.timings = std::move(done.timings);
+    answer.timings.preprocess = preprocess_seconds;
+    return {std::move(answer), std::move(done.cache)};
+}
+
+}  // namespace asap::detail
