@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LARGE ?= out/large
+CPP := out/cpp
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-backbones large accuracy lint clean
+.PHONY: demo test test-backbones large accuracy cpp lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -21,6 +22,15 @@ test-backbones: $(INSTALLED)
 # Accuracy under pruning of the demo checkpoint, swept and tested, as docs/accuracy.md has it: two hours on 2 cores.
 accuracy: $(INSTALLED)
 	$(BIN)/python tools/measure_accuracy
+
+# The C++ runtime: what it needs (Debian's packages), the library, its tests. Variables for CMake go into CMAKE_OPTIONS.
+cpp: $(INSTALLED)
+	engines/cpp/dependencies.sh $(CPP)/dependencies $$($(BIN)/python -c 'import onnxruntime as o; print(o.__path__[0])')
+	cmake -S engines/cpp -B $(CPP)/release -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON \
+	    -DOnnxRuntime_ROOT=$(CURDIR)/$(CPP)/dependencies -DASAP_FIXTURES=$(CURDIR)/$(CPP)/fixtures $(CMAKE_OPTIONS)
+	cmake --build $(CPP)/release
+	$(BIN)/python -m tests.cpp.fixtures $(CPP)/fixtures
+	ctest --test-dir $(CPP)/release --output-on-failure --parallel 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

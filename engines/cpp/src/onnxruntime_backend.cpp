@@ -1,6 +1,7 @@
 #include "onnxruntime_backend.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <unordered_map>
@@ -141,6 +142,17 @@ private:
     std::vector<std::string> outputs_;
 };
 
+void append_cuda(Ort::SessionOptions& options) {
+    OrtApi const& api = Ort::GetApi();
+    OrtCUDAProviderOptionsV2* made = nullptr;
+    Ort::ThrowOnError(api.CreateCUDAProviderOptions(&made));
+    std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)> const cuda(
+        made, api.ReleaseCUDAProviderOptions);
+    char const *const key = "use_tf32", *const value = "0";  // scores are float32; TF32 has ten bits of mantissa
+    Ort::ThrowOnError(api.UpdateCUDAProviderOptions(cuda.get(), &key, &value, 1));
+    options.AppendExecutionProvider_CUDA_V2(*cuda);
+}
+
 Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
     Ort::SessionOptions result;
     result.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
@@ -151,11 +163,7 @@ Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
     }
     // Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
     result.AddConfigEntry("session.qdq_matmulnbits_accuracy_level", "1");
-    if (options.cuda) {
-        Ort::CUDAProviderOptions cuda;
-        cuda.Update({{"use_tf32", "0"}});  // scores are float32, and TF32's ten bits of mantissa would not be
-        result.AppendExecutionProvider_CUDA_V2(*cuda);
-    }
+    if (options.cuda) append_cuda(result);
     return result;
 }
 

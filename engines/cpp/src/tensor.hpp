@@ -51,6 +51,7 @@ public:
     Dtype dtype() const override { return dtype_; }
     Shape const& shape() const override { return shape_; }
     std::byte const* host() const override { return bytes_.data(); }
+    std::byte* writable() { return bytes_.data(); }
 
 private:
     void check(std::size_t count, std::size_t size) const;  // std::logic_error where they do not fill the shape
