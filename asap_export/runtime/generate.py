@@ -24,12 +24,15 @@ _FILLER = 0  # the id in padding: masked, so any will do that is no image token
 
 @dataclass(frozen=True)
 class Generation:
-    """Per row: sampled tokens, visual tokens fed and kept. ``cache`` holds all but each row's last token;
-    ``timings`` has everything but the preprocessing."""
+    """Per row: sampled tokens, visual tokens fed and kept, and places in its prompt of all tokens kept.
+
+    ``cache`` holds all but each row's last token; ``timings`` has everything but the preprocessing.
+    """
 
     token_ids: list[list[int]]
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
+    kept_index: list[list[int]]
     cache: Cache
     timings: Timings
 
@@ -66,7 +69,9 @@ def generate(
         step = _decode(graphs, [row[-1] for row in tokens], running, step.cache)
         seconds.append(perf_counter() - started)
     timings = Timings(0.0, *prefill.seconds, decode=tuple(seconds))
-    return Generation(tokens, prefill.visual_tokens, prefill.kept_visual_tokens, step.cache, timings)
+    return Generation(
+        tokens, prefill.visual_tokens, prefill.kept_visual_tokens, prefill.kept_index, step.cache, timings
+    )
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class _Prefill:
     step: Step
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
+    kept_index: list[list[int]]
     seconds: tuple[float, float, float]  # vision, embed, decoder
 
 
@@ -97,10 +103,12 @@ def _prefill(
     step = graphs.step(embeds, new_mask, visual_mask, length, cache)
     end = perf_counter()
     kept = np.take_along_axis(visual_mask, step.kept_index, axis=1)  # [B, K]
+    padding = new_mask.shape[1] - new_mask.sum(axis=1, keepdims=True)  # [B, 1]
     return _Prefill(
         step,
         visual_mask.sum(axis=1).tolist(),
         kept.sum(axis=1).tolist(),
+        [[place for place in row if place >= 0] for row in (step.kept_index - padding).tolist()],
         (seen - begin, embedded - seen, end - embedded),
     )
 

@@ -139,6 +139,7 @@ class Model:
                 tuple(done.token_ids[row]),
                 done.visual_tokens[row],
                 done.kept_visual_tokens[row],
+                tuple(done.kept_index[row]),
                 "end" if done.token_ids[row][-1] in self.spec.eos_token_ids else "length",
                 timings,
             )

@@ -72,12 +72,14 @@ class Answer:
     """The text without special tokens, and ``token_ids`` as sampled, the end token included.
 
     ``visual_tokens`` of the images, ``kept_visual_tokens`` of them after the cut: equal where nothing was
-    pruned. ``stopped_by`` "length" says that ``max_new_tokens`` cut the answer short.
+    pruned. ``kept_index``: ascending places in the new tokens of this turn, text included, of those that are left.
+    ``stopped_by`` "length" says that ``max_new_tokens`` cut the answer short.
     """
 
     text: str
     token_ids: tuple[int, ...]
     visual_tokens: int
     kept_visual_tokens: int
+    kept_index: tuple[int, ...]
     stopped_by: Literal["end", "length"]
     timings: Timings

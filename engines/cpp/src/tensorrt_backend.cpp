@@ -111,9 +111,9 @@ struct Shared {
 
 class TensorRtSession final : public GraphSession {
 public:
-    TensorRtSession(std::shared_ptr<Shared> shared, std::filesystem::path const& file, EngineInfo const& info,
+    TensorRtSession(std::shared_ptr<Shared> shared, std::filesystem::path const& file, EngineInfo info,
                     std::vector<TensorInfo> inputs)
-        : shared_(std::move(shared)), info_(info), inputs_(std::move(inputs)) {
+        : shared_(std::move(shared)), info_(std::move(info)), inputs_(std::move(inputs)) {
         MappedFile const plan(file);
         engine_.reset(shared_->runtime->deserializeCudaEngine(plan.data(), plan.size()));
         if (!engine_)
@@ -219,7 +219,7 @@ private:
     }
 
     std::shared_ptr<Shared> shared_;
-    EngineInfo const& info_;  // the bundle's, which outlives its sessions
+    EngineInfo info_;
     std::vector<TensorInfo> inputs_;
     std::unique_ptr<trt::ICudaEngine> engine_;
     mutable std::vector<std::unique_ptr<trt::IExecutionContext>> contexts_;  // one for each profile; under the mutex
@@ -229,9 +229,9 @@ std::unique_ptr<GraphSession> open_engine(std::shared_ptr<Shared> const& shared,
                                           std::string const& graph) {
     GraphInfo const& whole = bundle.manifest.graphs.at(graph);
     std::vector<Link> links;
-    for (EngineInfo const* const engine : bundle.engines(graph, flavour)) {
-        auto const& inputs = engine->part ? engine->part->inputs : whole.inputs;
-        Link link{std::make_unique<TensorRtSession>(shared, bundle.file(engine->file), *engine, inputs), {}};
+    for (EngineInfo const& engine : bundle.engines(graph, flavour)) {
+        auto const& inputs = engine.part ? engine.part->inputs : whole.inputs;
+        Link link{std::make_unique<TensorRtSession>(shared, bundle.file(engine.file), engine, inputs), {}};
         for (TensorInfo const& input : inputs) link.inputs.push_back(input.name);
         links.push_back(std::move(link));
     }
@@ -256,7 +256,7 @@ void check_tensorrt(Bundle const& bundle) {
     auto const devices = compute_capabilities();
     if (devices.empty())
         throw Error("expected a CUDA device for TensorRT, found none; use --provider cpu, or run where there is a GPU");
-    auto const& targets = bundle.engines("decoder", flavour).front()->compute_capabilities;
+    auto const targets = bundle.engines("decoder", flavour).front().compute_capabilities;
     auto const has = [&](std::string const& name) {
         return std::find(targets.begin(), targets.end(), name) != targets.end();
     };

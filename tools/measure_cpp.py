@@ -1,0 +1,178 @@
+"""Measure the C++ runtime beside the Python one on a bundle: times to first token and per token, start-up, memory.
+
+    python tools/measure_cpp.py BUNDLE [--rounds N] [--build out/cpp/release] [--json FILE]
+
+Processes take turns (Python, C++, Python, ...), so both meet the same machine; medians over all answers but each
+process's first. Start-up is what is left of a process's life when its answers are subtracted. Overhead is the part
+of a prefill that C++ spends outside ONNX Runtime's own calls. ``make cpp`` builds what this needs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from asap_export.bundle import tool_versions, utc_now
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGE = ROOT / "examples" / "images" / "things.png"
+QUESTION = "What number is in the red box?"
+NEW_TOKENS = 16
+
+# The same work as ``asap-infer --repeat``, as a user of the Python package would write it.
+PYTHON = """
+import json, sys
+from dataclasses import asdict
+import asap_export
+bundle, image, prompt, repeat, threads, tokens = sys.argv[1:]
+model = asap_export.load(bundle, provider="cpu", threads=int(threads))
+answers = [model.generate([image], prompt, max_new_tokens=int(tokens)) for _ in range(int(repeat))]
+print(json.dumps([asdict(answer) for answer in answers]))
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians in seconds, and the peak resident size in bytes."""
+
+    first_token: float  # preprocess, vision, embed, prefill
+    preprocess: float
+    prefill: float
+    per_token: float
+    start_up: float
+    peak_memory: int
+
+
+def total(answer: dict[str, Any]) -> float:
+    timings = answer["timings"]
+    return first_token(answer) + sum(timings["decode"])
+
+
+def first_token(answer: dict[str, Any]) -> float:
+    return sum(answer["timings"][name] for name in ("preprocess", "vision", "embed", "prefill"))
+
+
+def run(command: list[str | Path]) -> tuple[list[dict[str, Any]], float, int]:
+    """A process's answers, its life in seconds and its peak memory in bytes."""
+    with tempfile.TemporaryFile() as output:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        if status:
+            sys.exit(f"{command[0]} failed")
+        output.seek(0)
+        return json.load(output), seconds, usage.ru_maxrss * 1024
+
+
+def measured(runs: list[tuple[list[dict[str, Any]], float, int]]) -> Measured:
+    answers = [answer for found, _, _ in runs for answer in found[1:]]
+
+    def median(name: str) -> float:
+        return statistics.median(answer["timings"][name] for answer in answers)
+
+    return Measured(
+        statistics.median(map(first_token, answers)),
+        median("preprocess"),
+        median("prefill"),
+        statistics.median(step for answer in answers for step in answer["timings"]["decode"]),
+        statistics.median(seconds - sum(map(total, found)) for found, seconds, _ in runs),
+        int(statistics.median(memory for _, _, memory in runs)),
+    )
+
+
+def table(python: Measured, cpp: Measured) -> Table:
+    shown = Table(box=None)
+    for name in ("", "Python", "C++", "Python / C++"):
+        shown.add_column(name, justify="right" if name else "left")
+    for name, field, unit in (
+        ("time to first token", "first_token", 1e3),
+        ("  of it preprocess", "preprocess", 1e3),
+        ("  of it prefill", "prefill", 1e3),
+        ("per token", "per_token", 1e3),
+        ("start-up", "start_up", 1e3),
+    ):
+        one, other = getattr(python, field), getattr(cpp, field)
+        shown.add_row(name, f"{one * unit:.1f} ms", f"{other * unit:.1f} ms", f"{one / other:.2f}")
+    ratio = f"{python.peak_memory / cpp.peak_memory:.2f}"
+    shown.add_row(
+        "peak memory", f"{python.peak_memory / 1e6:.0f} MB", f"{cpp.peak_memory / 1e6:.0f} MB", ratio
+    )
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--repeat", type=int, default=6, help="answers of each process; the first does not count"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--build", type=Path, default=ROOT / "out" / "cpp" / "release")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    repeat, threads = str(options.repeat), str(options.threads)
+    work = (options.bundle, IMAGE, QUESTION, repeat, threads, str(NEW_TOKENS))
+    flags = (
+        "--image",
+        IMAGE,
+        "--prompt",
+        QUESTION,
+        "--repeat",
+        repeat,
+        "--threads",
+        threads,
+        "--provider",
+        "cpu",
+    )
+    python_runs, cpp_runs = [], []
+    for _ in range(options.rounds):
+        python_runs.append(run([sys.executable, "-c", PYTHON, *map(str, work)]))
+        cpp_runs.append(
+            run(
+                [
+                    options.build / "asap-infer",
+                    options.bundle,
+                    *flags,
+                    "--max-new-tokens",
+                    str(NEW_TOKENS),
+                    "--json",
+                ]
+            )
+        )
+    python, cpp = measured(python_runs), measured(cpp_runs)
+    overhead = json.loads(
+        subprocess.check_output(
+            [options.build / "tests" / "asap-overhead", options.bundle, IMAGE, QUESTION, threads]
+        )
+    )
+    Console(width=100).print(table(python, cpp))
+    shares = f"{overhead['overhead']:.2%} of prefill, {overhead['step']:.2%} of a step"
+    print(f"overhead outside ONNX Runtime's calls: {shares}")
+    if options.json:
+        facts = {
+            "created": utc_now(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "tools": tool_versions(),
+            "bundle": options.bundle.name,
+            "python": asdict(python),
+            "cpp": asdict(cpp),
+            "overhead": overhead,
+        }
+        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
