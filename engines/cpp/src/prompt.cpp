@@ -67,7 +67,7 @@ PromptReader::PromptReader(Bundle const& bundle)
 
 Inputs PromptReader::read(std::string const& text, std::vector<ImageSource> const& images, bool use_template) const {
     check_marks(text, images.size(), use_template);
-    std::string const whole = use_template ? rendered(&PromptTemplate::first, text, images.size()) : text;
+    std::string const whole = use_template ? rendered(&TemplateInfo::first, text, images.size()) : text;
     // As in transformers: a template that writes the first token itself must not get a second one.
     auto const& bos = manifest_.prompt.bos_token;
     return encoded(whole, images, !bos || !starts_with(whole, *bos));
@@ -76,7 +76,7 @@ Inputs PromptReader::read(std::string const& text, std::vector<ImageSource> cons
 Inputs PromptReader::read_turn(std::string const& text, std::vector<ImageSource> const& images,
                                std::int64_t last_token) const {
     check_marks(text, images.size(), true);
-    std::string rest = rendered(&PromptTemplate::later, text, images.size());
+    std::string rest = rendered(&TemplateInfo::later, text, images.size());
     auto const& ends = manifest_.model.eos_token_ids;
     if (std::find(ends.begin(), ends.end(), last_token) != ends.end()) {
         std::string const end = tokenizer_.id_to_token(last_token);
@@ -99,13 +99,13 @@ void PromptReader::check_marks(std::string const& text, std::size_t images, bool
                 "; add or remove marks" + (use_template && images ? ", or leave them all out" : ""));
 }
 
-std::string PromptReader::rendered(TurnTemplate PromptTemplate::*turn, std::string const& text,
+std::string PromptReader::rendered(TurnParts TemplateInfo::*turn, std::string const& text,
                                    std::size_t images) const {
     if (!manifest_.prompt.chat_template)
         throw Error("expected a chat template in the bundle that needs no Jinja, found none; write the whole prompt "
                     "yourself and turn the template off");
-    PromptTemplate const& parts = *manifest_.prompt.chat_template;
-    TurnTemplate const& part = parts.*turn;
+    TemplateInfo const& parts = *manifest_.prompt.chat_template;
+    TurnParts const& part = parts.*turn;
     bool const marked = text.find(manifest_.prompt.image_token) != std::string::npos;
     std::string result = part.start;
     for (std::size_t i = 0; i < (marked ? 0 : images); ++i) result += part.image;

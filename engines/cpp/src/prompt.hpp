@@ -34,7 +34,7 @@ public:
 
 private:
     void check_marks(std::string const& text, std::size_t images, bool use_template) const;
-    std::string rendered(TurnTemplate PromptTemplate::*turn, std::string const& text, std::size_t images) const;
+    std::string rendered(TurnParts TemplateInfo::*turn, std::string const& text, std::size_t images) const;
     Inputs encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const;
 
     Manifest const& manifest_;
