@@ -1,0 +1,12 @@
+/// A manifest back as JSON, to compare with what it was read from.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "manifest.hpp"
+
+namespace asap::detail {
+
+nlohmann::json json_of(Manifest const& manifest);
+
+}  // namespace asap::detail
