@@ -1,0 +1,176 @@
+#include "bundle.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <set>
+#include <system_error>
+
+#include <asap/error.hpp>
+
+#include "sha256.hpp"
+#include "wording.hpp"
+
+namespace asap::detail {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kManifest[] = "manifest.json";
+constexpr char kTokenizer[] = "tokenizer.json";
+constexpr char kWeights[] = "weights/";
+constexpr char kPartial[] = ".partial-";  // in the name of a folder that is still being written
+constexpr char kAgain[] = "; export or copy the bundle again";
+constexpr std::uintmax_t kLargestManifest = 64 << 20;  // bytes; a thousand times what an export writes
+
+bool starts_with(std::string const& text, std::string const& start) {
+    return text.compare(0, start.size(), start) == 0;
+}
+
+Error unreadable(fs::path const& folder, std::error_code const& error, fs::path const& file) {
+    return Error("expected readable files in " + python_path(folder) + ", found " + error.message() + ": " +
+                 python_path(file));
+}
+
+std::string content(fs::path const& folder) {
+    fs::path const path = folder / kManifest;
+    std::string const place = python_path(folder);
+    std::error_code error;
+    auto const status = fs::status(path, error);
+    if (status.type() == fs::file_type::not_found)
+        throw Error(std::string("expected ") + kManifest + " in " + place +
+                    ", found none; give the folder of a bundle");
+    auto const refused = [&](std::error_code const& why) {
+        return Error(std::string("expected a readable ") + kManifest + " in " + place +
+                     ", found: " + why.message());
+    };
+    if (fs::is_directory(status)) throw refused(std::make_error_code(std::errc::is_a_directory));
+    auto const size = error ? 0 : fs::file_size(path, error);
+    if (error) throw refused(error);
+    if (size > kLargestManifest)
+        throw Error(std::string("expected ") + kManifest + " of at most " + std::to_string(kLargestManifest) +
+                    " bytes in " + place + ", found " + std::to_string(size) + kAgain);
+    errno = 0;
+    std::ifstream stream(path, std::ios::binary);
+    std::string text(static_cast<std::size_t>(size), '\0');
+    if (!stream.read(text.data(), static_cast<std::streamsize>(size)))
+        throw refused({errno ? errno : EIO, std::generic_category()});
+    return text;
+}
+
+/// The real path of `path`, links followed, whether or not its end exists.
+fs::path resolved(fs::path const& path) { return fs::weakly_canonical(fs::absolute(path)); }
+
+bool is_below(fs::path const& path, fs::path const& folder) {
+    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+}
+
+void check_relative(std::string const& relative) {
+    std::string slashed = relative;
+    std::replace(slashed.begin(), slashed.end(), '\\', '/');
+    bool outside = slashed.substr(0, slashed.find('/')).find(':') != std::string::npos;
+    for (std::size_t from = 0; from <= slashed.size();) {
+        std::size_t const to = std::min(slashed.find('/', from), slashed.size());
+        std::string const part = slashed.substr(from, to - from);
+        outside = outside || part.empty() || part == "." || part == "..";
+        from = to + 1;
+    }
+    if (outside)
+        throw Error("expected a path inside the bundle, found " + python_repr(relative) +
+                    "; do not trust this bundle");
+}
+
+/// `folder / relative`, refused where that is or leads (through a link) outside `folder`.
+fs::path inside(fs::path const& folder, std::string const& relative) {
+    check_relative(relative);
+    fs::path path = folder / relative;
+    fs::path const target = resolved(path);
+    if (!is_below(target, resolved(folder)))
+        throw Error("expected " + relative + " inside the bundle, found a link to " + target.string() +
+                    "; copy it with links followed");
+    return path;
+}
+
+void check_listing(Manifest const& manifest) {
+    std::vector<std::string> named;
+    for (auto const& [name, graph] : manifest.graphs) named.push_back(graph.file);
+    named.push_back(kTokenizer);
+    for (auto const& engine : manifest.engines) named.push_back(engine.file);
+    for (auto const& name : named)
+        if (!manifest.files.count(name))
+            throw Error("expected " + name + " among the files of manifest.json, found no entry" + kAgain);
+}
+
+void check_size(fs::path const& folder, std::string const& name, FileInfo const& info) {
+    fs::path const path = inside(folder, name);
+    if (!fs::is_regular_file(path))
+        throw Error("expected " + name + " in " + python_path(folder) + ", found no such file" + kAgain);
+    auto const size = fs::file_size(path);
+    if (size != static_cast<std::uintmax_t>(info.size))
+        throw Error("expected " + std::to_string(info.size) + " bytes in " + name + ", found " +
+                    std::to_string(size) + kAgain);
+}
+
+void check_hash(fs::path const& folder, std::string const& name, FileInfo const& info) {
+    fs::path const path = folder / name;
+    std::string digest;
+    try {
+        digest = sha256_of(path);
+    } catch (std::system_error const& error) {
+        throw unreadable(folder, error.code(), path);
+    }
+    if (digest != info.sha256)
+        throw Error("expected sha256 " + info.sha256.substr(0, 12) + "... of " + name + ", found " +
+                    digest.substr(0, 12) + "..." + kAgain);
+}
+
+void check_files(Bundle const& bundle) {
+    try {
+        for (auto const& [name, info] : bundle.manifest.files) check_size(bundle.path, name, info);
+    } catch (fs::filesystem_error const& error) {
+        throw unreadable(bundle.path, error.code(), error.path1());
+    }
+    for (auto const& [name, info] : bundle.manifest.files)
+        if (!starts_with(name, kWeights)) check_hash(bundle.path, name, info);
+}
+
+void check_folder(fs::path const& folder) {
+    std::error_code error;
+    auto const status = fs::status(folder, error);
+    if (!fs::is_directory(status))
+        throw Error("expected a bundle folder at " + python_path(folder) + ", found " +
+                    (fs::exists(status) ? "a file" : "nothing") + "; make one with asap-export --output");
+    fs::path const real = fs::canonical(folder, error);
+    if (error) throw unreadable(folder, error, folder);
+    if (real.filename().string().find(kPartial) != std::string::npos)
+        throw Error("expected a finished bundle, found an interrupted export at " + python_path(folder) +
+                    "; export again");
+}
+
+}  // namespace
+
+std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string const& flavour) const {
+    std::map<std::int64_t, EngineInfo> parts;
+    std::set<std::int64_t> of;
+    for (auto const& engine : manifest.engines) {
+        if (engine.graph != graph || engine.flavour != flavour) continue;
+        if (!engine.part) return {engine};
+        parts[engine.part->number] = engine;
+        of.insert(engine.part->of);
+    }
+    std::vector<EngineInfo> found;
+    if (of != std::set<std::int64_t>{static_cast<std::int64_t>(parts.size())}) return found;
+    for (auto& [number, engine] : parts) found.push_back(std::move(engine));
+    return found;
+}
+
+Bundle open_bundle(std::filesystem::path const& folder) {
+    check_folder(folder);
+    Bundle bundle{folder, parse_manifest(content(folder))};
+    check_listing(bundle.manifest);
+    check_files(bundle);
+    return bundle;
+}
+
+}  // namespace asap::detail

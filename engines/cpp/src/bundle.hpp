@@ -1,0 +1,35 @@
+/// A bundle that has been checked: nothing missing, nothing altered, nothing outside its folder.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "manifest.hpp"
+
+namespace asap::detail {
+
+/// Made by `open_bundle`.
+struct Bundle {
+    std::filesystem::path path;
+    Manifest manifest;
+
+    /// Where a file of the manifest is.
+    std::filesystem::path file(std::string const& relative) const { return path / relative; }
+
+    /// The ONNX file of "preprocess", "vision_encoder", "embed_tokens" or "decoder".
+    std::filesystem::path graph_path(std::string const& graph) const {
+        return file(manifest.graphs.at(graph).file);
+    }
+
+    /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the
+    /// bundle has none of this flavour, or not every part.
+    std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavour) const;
+};
+
+/// The bundle in a folder: all sizes are checked, and all hashes but those of the weights. Throws `Error`
+/// with the reason where anything is missing, altered, outside the folder, or written by a release with
+/// another manifest.
+Bundle open_bundle(std::filesystem::path const& folder);
+
+}  // namespace asap::detail
