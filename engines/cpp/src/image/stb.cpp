@@ -1,0 +1,139 @@
+#include "image/stb.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "image/bytes.hpp"
+
+namespace {
+
+// What stb may still take in the call under way. It asks through macros, which have no room for an argument.
+thread_local std::size_t allowance = 0;
+
+bool granted(std::size_t size) {
+    bool const enough = size <= allowance;
+    allowance = enough ? allowance - size : 0;
+    return enough;
+}
+
+// Zeroed, because stb reads tables that a file has not filled.
+void* take(std::size_t size) { return granted(size) ? std::calloc(1, size) : nullptr; }
+
+void* take_more(void* memory, std::size_t size) {
+    return granted(size) ? std::realloc(memory, size) : nullptr;
+}
+
+}  // namespace
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_GIF
+#define STBI_NO_STDIO
+#define STBI_NO_HDR
+#define STBI_NO_LINEAR
+#define STBI_ASSERT(condition) static_cast<void>(0)  // untrusted files must not end the process
+#define STBI_MALLOC(size) take(size)
+#define STBI_REALLOC(memory, size) take_more(memory, size)
+#define STBI_FREE(memory) std::free(memory)
+#include <stb_image.h>
+
+namespace asap::detail {
+
+namespace {
+
+struct Free {
+    void operator()(std::uint8_t* memory) const { std::free(memory); }
+};
+
+struct FreeJpeg {
+    void operator()(stbi__jpeg* jpeg) const {
+        stbi__cleanup_jpeg(jpeg);
+        std::free(jpeg);
+    }
+};
+
+constexpr std::size_t kFixed = 1 << 20;  // bytes: stb's tables
+constexpr std::size_t kEachPixel = 64;   // bytes: planes, coefficients, 16-bit samples, in several copies
+constexpr std::size_t kEachFileByte = 2;
+
+/// The file's length as stb counts it, and a new allowance.
+int begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
+    if (file.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
+        throw damaged("a file of more than 2 GiB");
+    allowance = kFixed + kEachPixel * pixels + kEachFileByte * file.size();
+    return static_cast<int>(file.size());
+}
+
+[[noreturn]] void refuse() {
+    std::string const reason = stbi_failure_reason();
+    if (reason != "outofmem") throw reason.empty() ? broken() : damaged(reason);
+    if (allowance == 0) throw damaged("more data than pixels");
+    throw std::bad_alloc();
+}
+
+std::size_t unsigned_(int value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height,
+                                          std::size_t width, int channels) {
+    int const length = begin(file, height * width);
+    int found_width = 0, found_height = 0, found_channels = 0;
+    std::unique_ptr<std::uint8_t, Free> const decoded(
+        stbi_load_from_memory(file.data(), length, &found_width, &found_height, &found_channels, channels));
+    if (!decoded) refuse();
+    if (unsigned_(found_width) != width || unsigned_(found_height) != height)
+        throw damaged("two different sizes");
+    return {decoded.get(), decoded.get() + height * width * unsigned_(channels)};
+}
+
+std::vector<Plane> jpeg_planes(std::vector<std::uint8_t> const& file, std::size_t height, std::size_t width) {
+    int const length = begin(file, (height + 31) * (width + 31));  // blocks of up to 32 pixels stick out
+    stbi__context context;
+    stbi__start_mem(&context, file.data(), length);
+    context.img_n = 0;  // so that there is nothing to clean up before there is something
+    std::unique_ptr<stbi__jpeg, FreeJpeg> const jpeg(
+        static_cast<stbi__jpeg*>(stbi__malloc(sizeof(stbi__jpeg))));
+    if (!jpeg) throw std::bad_alloc();
+    jpeg->s = &context;
+    jpeg->idct_block_kernel = [](stbi_uc* out, int stride, short* data) { inverse_dct(out, stride, data); };
+    if (!stbi__decode_jpeg_image(jpeg.get())) refuse();
+    if (context.img_x != width || context.img_y != height) throw damaged("two different sizes");
+
+    std::vector<Plane> planes;
+    for (int i = 0; i < context.img_n; ++i) {
+        auto const& component = jpeg->img_comp[i];
+        Plane plane{unsigned_(component.y),
+                    unsigned_(component.x),
+                    unsigned_(jpeg->img_h_max / component.h),
+                    unsigned_(jpeg->img_v_max / component.v),
+                    {}};
+        plane.samples.resize(plane.height * plane.width);
+        for (std::size_t y = 0; y < plane.height; ++y)
+            std::copy_n(component.data + y * unsigned_(component.w2), plane.width,
+                        &plane.samples[y * plane.width]);
+        planes.push_back(std::move(plane));
+    }
+    return planes;
+}
+
+std::vector<std::uint8_t> inflated(std::uint8_t const* compressed, std::size_t size, std::size_t most) {
+    auto const limit = static_cast<std::size_t>(std::numeric_limits<int>::max());
+    std::vector<std::uint8_t> result(std::min(most, limit));
+    int const length =
+        size > limit
+            ? -1
+            : stbi_zlib_decode_buffer(reinterpret_cast<char*>(result.data()), static_cast<int>(result.size()),
+                                      reinterpret_cast<char const*>(compressed), static_cast<int>(size));
+    result.resize(static_cast<std::size_t>(std::max(length, 0)));
+    return result;
+}
+
+}  // namespace asap::detail
