@@ -1,0 +1,21 @@
+/// Any bytes as manifest.json: a manifest that images can be cut by, or `Error`.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include <asap/error.hpp>
+
+#include "anyres.hpp"
+#include "manifest.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
+    try {
+        auto const manifest = asap::detail::parse_manifest({reinterpret_cast<char const*>(data), size});
+        auto const packed =
+            asap::detail::packing({{480, 640}}, asap::detail::TileGeometry::of(manifest.model));
+        if (packed.tiles.size() != 1) std::abort();
+    } catch (asap::Error const&) {
+        return 0;
+    }
+    return 0;
+}
