@@ -1,0 +1,41 @@
+/// Text while it is being written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <asap/request.hpp>
+
+namespace asap::detail {
+
+/// Turns tokens into pieces of text whose sum is the text of all of them, without white space in front.
+///
+/// A piece ends where a character ends: the bytes of one may come in several tokens. All tokens are decoded
+/// each time, because what a token reads as depends on its neighbours.
+class TextStream {
+public:
+    using Decode = std::function<std::string(std::vector<std::int64_t> const& token_ids)>;
+
+    /// `decode` gives UTF-8. `on_text` may be empty.
+    explicit TextStream(Decode decode, TextCallback on_text = {});
+
+    /// One more token; calls back where it completes a piece.
+    void put(std::int64_t token_id);
+
+    /// Calls back with what is left, and returns the whole text.
+    std::string close();
+
+private:
+    std::string text() const;
+    void tell(std::string const& text);
+
+    Decode decode_;
+    TextCallback on_text_;
+    std::vector<std::int64_t> token_ids_;
+    std::size_t told_ = 0;  // characters
+};
+
+}  // namespace asap::detail
