@@ -159,6 +159,13 @@ TEST(Tokenizer, readsASmallFile) {
     EXPECT_EQ(tokenizer.decode({2, 0}, true), "ab a");
 }
 
+TEST(Tokenizer, readsWhereTheFuzzTargetStarts) {
+    for (char const* const name : {"llama_legacy", "llama", "mistral", "llama3", "qwen2", "gpt2"}) {
+        Tokenizer const tokenizer(fixture(std::string("seeds/") + name + ".json"));
+        EXPECT_TRUE(tokenizer.token_to_id("ab")) << name;
+    }
+}
+
 TEST(Tokenizer, namesWhatItDoesNotKnow) {
     EXPECT_EQ(refused(R"("BPE")", R"("Unigram")"),
               "tokenizer.json: expected BPE as model, found Unigram; use a checkpoint with a tokenizer like "
