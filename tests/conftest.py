@@ -53,6 +53,17 @@ def exported(shared, random_checkpoint) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def demo_bundle(shared) -> Path:
+    """The bundle of an export that names no checkpoint: the trained demo in fp16, pruned with the defaults."""
+    from installed_command import run
+
+    with FileLock(shared / "demo.lock"):
+        if not (shared / "demo.bundle").exists():
+            run("--output", "demo.bundle", folder=shared)
+    return shared / "demo.bundle"
+
+
+@pytest.fixture(scope="session")
 def pruned_bundle(exported) -> Path:
     """The random checkpoint in fp32, pruned with the defaults. Read only: other tests use it too."""
     return exported("pruned", "fp32")

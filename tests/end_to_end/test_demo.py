@@ -10,14 +10,6 @@ from asap_export.pruning.config import Budget
 from asap_export.report.flops import flops_facts
 
 
-@pytest.fixture(scope="module")
-def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of an export that names no checkpoint."""
-    folder = tmp_path_factory.mktemp("demo")
-    run("--output", "out", folder=folder)
-    return folder / "out"
-
-
 @pytest.mark.parametrize(
     ("question", "answer"),
     [

@@ -9,6 +9,7 @@
 #include <asap/error.hpp>
 
 #include "anyres.hpp"
+#include "tokenizer/characters.hpp"
 
 namespace asap::detail {
 
@@ -28,13 +29,6 @@ std::size_t occurrences(std::string const& text, std::string const& mark) {
 }
 
 bool starts_with(std::string const& text, std::string const& start) { return text.compare(0, start.size(), start) == 0; }
-
-/// As Python's str.strip() does for the white space of ASCII.
-std::string stripped(std::string const& text) {
-    char const* const blank = " \t\n\r\v\f";
-    auto const first = text.find_first_not_of(blank);
-    return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(blank) - first + 1);
-}
 
 Image pixels_of(ImageSource const& source) {
     return std::visit(
@@ -110,7 +104,7 @@ std::string PromptReader::rendered(TurnParts TemplateInfo::*turn, std::string co
     std::string result = part.start;
     for (std::size_t i = 0; i < (marked ? 0 : images); ++i) result += part.image;
     if (!marked && images) result += part.after_images;
-    return result + (parts.trims ? stripped(text) : text) + part.end;
+    return result.append(parts.trims ? tokens::stripped(text) : std::string_view(text)).append(part.end);
 }
 
 Inputs PromptReader::encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const {
