@@ -17,10 +17,11 @@ from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt, PromptReader
 from asap_export.runtime.providers import Provider, choose_provider, open_sessions, weight_memory
 from asap_export.runtime.request import Answer, Request
-from asap_export.runtime.session import Sessions
+from asap_export.runtime.session import Session, Sessions
 from asap_export.runtime.streaming import TextCallback, TextStream
 
 __all__ = ["Model", "load"]
@@ -39,7 +40,10 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     bundle = Bundle.open(path)
     chosen = choose_provider(bundle, provider)
     mapped = chosen == "cpu" and _must_stay_on_disk(bundle)
-    model = Model(bundle, open_sessions(bundle, chosen, threads, mapped), chosen)
+    preprocess = OnnxRuntimeSession(
+        bundle.graph_path("preprocess"), "cpu", threads
+    )  # TensorRT cannot resize so
+    model = Model(bundle, open_sessions(bundle, chosen, threads, mapped), chosen, preprocess=preprocess)
     if mapped:
         model.note = (
             "there is too little memory for these weights as float32, so they are read from disk at every step, "
@@ -65,17 +69,26 @@ def _must_stay_on_disk(bundle: Bundle) -> bool:
 
 
 class Model:
-    """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy."""
+    """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy.
+
+    Images go through ``preprocess``, a session on the graph of that name, or without it through the checkpoint's
+    own processor, as PyTorch's do.
+    """
 
     def __init__(
-        self, bundle: Bundle, sessions: Sessions, provider: str = "cpu", dtype: str | None = None
+        self,
+        bundle: Bundle,
+        sessions: Sessions,
+        provider: str = "cpu",
+        dtype: str | None = None,
+        preprocess: Session | None = None,
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.manifest.model
         self.provider = provider
         self.note: str | None = None  # what a user should know about how this model runs
         self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype)
-        self.reader = PromptReader(bundle.processor_path, self.spec)
+        self.reader = PromptReader(bundle.processor_path, self.spec, preprocess)
 
     def generate(
         self,

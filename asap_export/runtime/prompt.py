@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import Image
 from transformers import AutoProcessor
 
 from asap_export.errors import UserError
-from asap_export.model.anyres import TileGeometry, packing
+from asap_export.model.anyres import Packing, Size, TileGeometry, packing
 from asap_export.runtime.images import ImageSource, read_image
+from asap_export.runtime.session import Session
 from asap_export.spec import ModelSpec
 
 __all__ = ["Prompt", "PromptReader", "Turn", "load_processor"]
@@ -47,9 +49,14 @@ class Turn:
 
 
 class PromptReader:
-    """Reads prompts for one checkpoint."""
+    """Reads prompts for one checkpoint.
 
-    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+    Pixel values are those of ``preprocess``, a session on a bundle's preprocess.onnx, so that they are the same in
+    every language; without it those of the processor in ``folder``, which are the reference's.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, preprocess: Session | None = None) -> None:
+        self._preprocess = preprocess
         self.processor = load_processor(folder)
         self.tokenizer: Any = self.processor.tokenizer
         self.tokenizer.model_max_length = 1 << 62  # it would only warn; lengths are checked against the model
@@ -78,11 +85,8 @@ class PromptReader:
         for text in texts[1:]:
             self._check_marks(text, 1, template=True)
             rendered = self.first_text(text, 1)
-            mark = self.processor.image_token
-            ids = self.tokenizer(
-                rendered.replace(mark, mark * visual), add_special_tokens=self._takes_special(rendered)
-            )["input_ids"]
-            prompts.append(replace(first, input_ids=np.array(ids, np.int64)))
+            ids = self._token_ids(rendered, [visual], self._takes_special(rendered))
+            prompts.append(replace(first, input_ids=ids))
         return prompts
 
     def read_turn(
@@ -157,6 +161,28 @@ class PromptReader:
         pictures = [read_image(image) for image in images]
         sizes = tuple((picture.height, picture.width) for picture in pictures)
         packed = packing(sizes, self._geometry)
+        if self._preprocess is None:
+            return self._processed(text, pictures, sizes, packed, special)
+        side = self._geometry.tile_size
+        tiles = [np.empty((0, 3, side, side), np.float32)]
+        for picture in pictures:
+            values = self._preprocess.run({"image": np.asarray(picture)}, on_host=("pixel_values",))
+            tiles.append(values["pixel_values"])
+        return Prompt(self._token_ids(text, packed.visual_tokens, special), np.concatenate(tiles), sizes)
+
+    def _token_ids(self, text: str, visual_tokens: Sequence[int], special: bool) -> npt.NDArray[np.int64]:
+        """The ids of a text, each image's mark repeated as often as the image has visual tokens."""
+        mark = self.processor.image_token
+        first, *others = text.split(mark)
+        expanded = first + "".join(
+            mark * count + other for count, other in zip(visual_tokens, others, strict=True)
+        )
+        return np.array(self.tokenizer(expanded, add_special_tokens=special)["input_ids"], np.int64)
+
+    def _processed(
+        self, text: str, pictures: Sequence[Image], sizes: tuple[Size, ...], packed: Packing, special: bool
+    ) -> Prompt:
+        """What the checkpoint's processor makes of text and pictures."""
         encoded = self.processor(images=pictures or None, text=[text], add_special_tokens=special)
         ids = np.array(encoded["input_ids"][0], np.int64)
         found = int((ids == self._spec.image_token_id).sum())
