@@ -47,7 +47,7 @@ public:
 
     Image decode(std::int64_t most_pixels) {
         while (next_segment() != kScan) continue;
-        if (components_.empty()) throw damaged("cannot load this image");
+        if (components_.empty()) throw unknown_file();
         check_pixels(width_, height_, most_pixels);
         read_scans();
         auto rgb = rgb_of(jpeg_planes(canonical_, height_, width_), coding(), height_, width_);
@@ -59,11 +59,16 @@ private:
     /// The next marker, bytes between segments skipped.
     unsigned next_marker() {
         while (true) {
-            while (reader_.byte() != 0xff) continue;
+            while (byte_between() != 0xff) continue;
             unsigned marker = 0xff;
-            while (marker == 0xff) marker = reader_.byte();
+            while (marker == 0xff) marker = byte_between();
             if (marker) return marker;
         }
+    }
+
+    std::uint8_t byte_between() {
+        if (!reader_.left() && !components_.empty() && !scan_.data) throw damaged("cannot load this image");
+        return reader_.byte();
     }
 
     /// Reads one segment, and keeps it where stb should see it.

@@ -63,12 +63,16 @@ constexpr std::size_t kFixed = 1 << 20;  // bytes: stb's tables
 constexpr std::size_t kEachPixel = 64;   // bytes: planes, coefficients, 16-bit samples, in several copies
 constexpr std::size_t kEachFileByte = 2;
 
-/// The file's length as stb counts it, and a new allowance.
-int begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
+/// stb at the start of a file, with a new allowance. What stb keeps elsewhere is made zero here, for
+/// compilers that do not see that it goes unread.
+stbi__context begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
     if (file.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
         throw damaged("a file of more than 2 GiB");
     allowance = kFixed + kEachPixel * pixels + kEachFileByte * file.size();
-    return static_cast<int>(file.size());
+    stbi__g_failure_reason = "";  // some refusals leave that of an earlier file
+    stbi__context context{};
+    stbi__start_mem(&context, file.data(), static_cast<int>(file.size()));
+    return context;
 }
 
 [[noreturn]] void refuse() {
@@ -78,27 +82,25 @@ int begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
     throw std::bad_alloc();
 }
 
-std::size_t unsigned_(int value) { return static_cast<std::size_t>(value); }
+std::size_t natural(int value) { return static_cast<std::size_t>(value); }
 
 }  // namespace
 
 std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height,
                                           std::size_t width, int channels) {
-    int const length = begin(file, height * width);
+    stbi__context context = begin(file, height * width);
     int found_width = 0, found_height = 0, found_channels = 0;
     std::unique_ptr<std::uint8_t, Free> const decoded(
-        stbi_load_from_memory(file.data(), length, &found_width, &found_height, &found_channels, channels));
+        stbi__load_and_postprocess_8bit(&context, &found_width, &found_height, &found_channels, channels));
     if (!decoded) refuse();
-    if (unsigned_(found_width) != width || unsigned_(found_height) != height)
+    if (natural(found_width) != width || natural(found_height) != height)
         throw damaged("two different sizes");
-    return {decoded.get(), decoded.get() + height * width * unsigned_(channels)};
+    return {decoded.get(), decoded.get() + height * width * natural(channels)};
 }
 
 std::vector<Plane> jpeg_planes(std::vector<std::uint8_t> const& file, std::size_t height, std::size_t width) {
-    int const length = begin(file, (height + 31) * (width + 31));  // blocks of up to 32 pixels stick out
-    stbi__context context;
-    stbi__start_mem(&context, file.data(), length);
-    context.img_n = 0;  // so that there is nothing to clean up before there is something
+    // Blocks of up to 32 pixels stick out.
+    stbi__context context = begin(file, (height + 31) * (width + 31));
     std::unique_ptr<stbi__jpeg, FreeJpeg> const jpeg(
         static_cast<stbi__jpeg*>(stbi__malloc(sizeof(stbi__jpeg))));
     if (!jpeg) throw std::bad_alloc();
@@ -110,14 +112,14 @@ std::vector<Plane> jpeg_planes(std::vector<std::uint8_t> const& file, std::size_
     std::vector<Plane> planes;
     for (int i = 0; i < context.img_n; ++i) {
         auto const& component = jpeg->img_comp[i];
-        Plane plane{unsigned_(component.y),
-                    unsigned_(component.x),
-                    unsigned_(jpeg->img_h_max / component.h),
-                    unsigned_(jpeg->img_v_max / component.v),
+        Plane plane{natural(component.y),
+                    natural(component.x),
+                    natural(jpeg->img_h_max / component.h),
+                    natural(jpeg->img_v_max / component.v),
                     {}};
         plane.samples.resize(plane.height * plane.width);
         for (std::size_t y = 0; y < plane.height; ++y)
-            std::copy_n(component.data + y * unsigned_(component.w2), plane.width,
+            std::copy_n(component.data + y * natural(component.w2), plane.width,
                         &plane.samples[y * plane.width]);
         planes.push_back(std::move(plane));
     }
