@@ -2,9 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 LARGE ?= out/large
 CPP := out/cpp
+CPP_OPTIONS := -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON -DOnnxRuntime_ROOT=$(CURDIR)/$(CPP)/dependencies \
+    -DASAP_FIXTURES=$(CURDIR)/$(CPP)/fixtures
+FUZZ_SECONDS ?= 60
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-backbones large accuracy cpp lint clean
+.PHONY: demo test test-backbones large accuracy cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -26,11 +29,18 @@ accuracy: $(INSTALLED)
 # The C++ runtime: what it needs (Debian's packages), the library, its tests. Variables for CMake go into CMAKE_OPTIONS.
 cpp: $(INSTALLED)
 	engines/cpp/dependencies.sh $(CPP)/dependencies $$($(BIN)/python -c 'import onnxruntime as o; print(o.__path__[0])')
-	cmake -S engines/cpp -B $(CPP)/release -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON \
-	    -DOnnxRuntime_ROOT=$(CURDIR)/$(CPP)/dependencies -DASAP_FIXTURES=$(CURDIR)/$(CPP)/fixtures $(CMAKE_OPTIONS)
+	cmake -S engines/cpp -B $(CPP)/release $(CPP_OPTIONS) $(CMAKE_OPTIONS)
 	cmake --build $(CPP)/release
 	$(BIN)/python -m tests.cpp.fixtures $(CPP)/fixtures
 	ctest --test-dir $(CPP)/release --output-on-failure --parallel 2
+
+# The same under AddressSanitizer and UndefinedBehaviorSanitizer, then FUZZ_SECONDS of any bytes for each reader of files.
+cpp-sanitized: cpp
+	cmake -S engines/cpp -B $(CPP)/sanitized $(CPP_OPTIONS) -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DASAP_SANITIZE=address,undefined -DASAP_BUILD_FUZZERS=ON $(CMAKE_OPTIONS)
+	cmake --build $(CPP)/sanitized
+	ctest --test-dir $(CPP)/sanitized --output-on-failure --parallel 2
+	engines/cpp/fuzz/run.sh $(CPP)/sanitized/fuzz $(CPP)/fixtures/seeds $(CPP)/findings $(FUZZ_SECONDS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -75,7 +75,6 @@ class OnnxRuntimeSession final : public GraphSession {
 public:
     OnnxRuntimeSession(Ort::Session session, bool cuda, std::string name)
         : session_(std::move(session)),
-          cuda_(cuda),
           name_(std::move(name)),
           host_(Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault)),
           device_(cuda ? Ort::MemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault)
@@ -136,7 +135,6 @@ private:
     }
 
     Ort::Session session_;
-    bool cuda_;
     std::string name_;
     Ort::MemoryInfo host_, device_;
     std::vector<std::string> outputs_;

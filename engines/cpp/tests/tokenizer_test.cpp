@@ -161,7 +161,7 @@ TEST(Tokenizer, readsASmallFile) {
 
 TEST(Tokenizer, readsWhereTheFuzzTargetStarts) {
     for (char const* const name : {"llama_legacy", "llama", "mistral", "llama3", "qwen2", "gpt2"}) {
-        Tokenizer const tokenizer(fixture(std::string("seeds/") + name + ".json"));
+        Tokenizer const tokenizer(fixture(std::string("../seeds/tokenizer/") + name + ".json"));
         EXPECT_TRUE(tokenizer.token_to_id("ab")) << name;
     }
 }
