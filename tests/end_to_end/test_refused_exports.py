@@ -1,4 +1,7 @@
-"""What an export refuses before the long work starts: one line, exit status 2, nothing on the disk."""
+"""What an export refuses before the long work starts: one line, exit status 2, nothing on the disk.
+
+Options are refused within this process: two dozen starts of the command would take longer than all else here.
+"""
 
 import json
 import shutil
@@ -7,7 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from installed_command import COMMAND, ENVIRONMENT, refused
+from installed_command import COMMAND, ENVIRONMENT, listing, refused
+
+from asap_export.cli.app import WRONG_INPUT, exit_status
 
 
 @pytest.fixture
@@ -35,6 +40,11 @@ def test_another_architecture(checkpoint: Path, tmp_path: Path) -> None:
         "LlavaForConditionalGeneration or LlavaNextForConditionalGeneration "
         "(language model llama, mistral, qwen2; vision tower CLIP)" in said
     )
+
+
+def test_a_name_that_is_no_folder_without_the_hub(tmp_path: Path) -> None:
+    said = refused("--model", "nowhere/nothing", "--output", "out", folder=tmp_path)
+    assert "expected the folder nowhere/nothing, or, as HF_HUB_OFFLINE is set" in said
 
 
 def test_a_missing_shard(checkpoint: Path, tmp_path: Path) -> None:
@@ -80,13 +90,25 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         (["--max-batch", "0"], "found 0"),
         (["--max-text", "1000000"], "expected"),
         (["--engine", "trt", "--compute-capability", "7.3"], "7.3"),
-        (["--model", "nowhere/nothing"], "expected the folder nowhere/nothing, or, as HF_HUB_OFFLINE is set"),
         (["--output", "checkpoint/config.json/out"], "choose another --output"),
     ],
     ids=lambda case: "" if isinstance(case, str) else " ".join(case),
 )
-def test_options_that_do_not_fit(checkpoint: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
-    assert said in export_refused(tmp_path, *arguments)
+def test_options_that_do_not_fit(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    assert exit_status(["--model", "checkpoint", "--output", "out", *arguments]) == WRONG_INPUT
+    shown = capsys.readouterr()
+    [line] = shown.err.splitlines()
+    assert line.startswith("error: ") and said in line
+    assert shown.out == "" and listing(tmp_path) == before
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from installed_command import refused, run
+from installed_command import IMAGES, refused, run
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.bundle import FileInfo, sha256_of
@@ -46,7 +46,7 @@ def test_a_fault_in_a_graph_fails_with_status_1(copy: Path) -> None:
     fitting = replace(manifest, files={**manifest.files, "decoder.onnx": info})
     (copy / "manifest.json").write_text(fitting.text())
 
-    facts = json.loads(run("verify", copy, "--json", status=1).stdout)
+    facts = json.loads(run("verify", copy, "--image", IMAGES / "mat.png", "--json", status=1).stdout)
     assert facts["verdict"] == "FAIL"
     assert "AsapMerge.absorbed" in {check["name"] for check in facts["checks"] if check["verdict"] == "FAIL"}
 
@@ -74,6 +74,6 @@ def test_a_bf16_bundle_cannot_run_on_a_cpu_and_is_checked_through_a_float32_copy
     run("--model", model, "--dtype", "bf16", "-o", "out", folder=tmp_path)
     said = refused("run", "out", "--prompt", "What?", "--provider", "cpu", folder=tmp_path)
     assert "found bf16, which needs CUDA or TensorRT" in said
-    said = run("verify", "out", "--provider", "cpu", folder=tmp_path).stdout
+    said = run("verify", "out", "--provider", "cpu", "--image", IMAGES / "mat.png", folder=tmp_path).stdout
     assert "what was checked is a float32 copy" in " ".join(said.split())
     assert said.splitlines()[-1].startswith(("PASS", "AMBIGUOUS"))
