@@ -55,12 +55,13 @@ class Measured:
 
 
 def total(answer: dict[str, Any]) -> float:
-    timings = answer["timings"]
-    return first_token(answer) + sum(timings["decode"])
+    steps: list[float] = answer["timings"]["decode"]
+    return first_token(answer) + sum(steps)
 
 
 def first_token(answer: dict[str, Any]) -> float:
-    return sum(answer["timings"][name] for name in ("preprocess", "vision", "embed", "prefill"))
+    seconds: dict[str, float] = answer["timings"]
+    return seconds["preprocess"] + seconds["vision"] + seconds["embed"] + seconds["prefill"]
 
 
 def run(command: list[str | Path]) -> tuple[list[dict[str, Any]], float, int]:
@@ -80,7 +81,8 @@ def measured(runs: list[tuple[list[dict[str, Any]], float, int]]) -> Measured:
     answers = [answer for found, _, _ in runs for answer in found[1:]]
 
     def median(name: str) -> float:
-        return statistics.median(answer["timings"][name] for answer in answers)
+        seconds: list[float] = [answer["timings"][name] for answer in answers]
+        return statistics.median(seconds)
 
     return Measured(
         statistics.median(map(first_token, answers)),
@@ -105,10 +107,8 @@ def table(python: Measured, cpp: Measured) -> Table:
     ):
         one, other = getattr(python, field), getattr(cpp, field)
         shown.add_row(name, f"{one * unit:.1f} ms", f"{other * unit:.1f} ms", f"{one / other:.2f}")
-    ratio = f"{python.peak_memory / cpp.peak_memory:.2f}"
-    shown.add_row(
-        "peak memory", f"{python.peak_memory / 1e6:.0f} MB", f"{cpp.peak_memory / 1e6:.0f} MB", ratio
-    )
+    one, other = python.peak_memory, cpp.peak_memory
+    shown.add_row("peak memory", f"{one / 1e6:.0f} MB", f"{other / 1e6:.0f} MB", f"{one / other:.2f}")
     return shown
 
 
@@ -117,47 +117,25 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--repeat", type=int, default=6, help="answers of each process; the first does not count"
+        "--repeat", type=int, default=6, help="answers of each process, the first not counted"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--build", type=Path, default=ROOT / "out" / "cpp" / "release")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    repeat, threads = str(options.repeat), str(options.threads)
-    work = (options.bundle, IMAGE, QUESTION, repeat, threads, str(NEW_TOKENS))
-    flags = (
-        "--image",
-        IMAGE,
-        "--prompt",
-        QUESTION,
-        "--repeat",
-        repeat,
-        "--threads",
-        threads,
-        "--provider",
-        "cpu",
-    )
+    if options.rounds < 1 or options.repeat < 2:
+        parser.error("expected at least 1 round of 2 answers each")
+    repeat, threads, tokens = str(options.repeat), str(options.threads), str(NEW_TOKENS)
+    in_python = [sys.executable, "-c", PYTHON, options.bundle, IMAGE, QUESTION, repeat, threads, tokens]
+    in_cpp = [options.build / "asap-infer", options.bundle, "--image", IMAGE, "--prompt", QUESTION, "--json"]
+    in_cpp += ["--repeat", repeat, "--threads", threads, "--max-new-tokens", tokens, "--provider", "cpu"]
     python_runs, cpp_runs = [], []
     for _ in range(options.rounds):
-        python_runs.append(run([sys.executable, "-c", PYTHON, *map(str, work)]))
-        cpp_runs.append(
-            run(
-                [
-                    options.build / "asap-infer",
-                    options.bundle,
-                    *flags,
-                    "--max-new-tokens",
-                    str(NEW_TOKENS),
-                    "--json",
-                ]
-            )
-        )
+        python_runs.append(run(in_python))
+        cpp_runs.append(run(in_cpp))
     python, cpp = measured(python_runs), measured(cpp_runs)
-    overhead = json.loads(
-        subprocess.check_output(
-            [options.build / "tests" / "asap-overhead", options.bundle, IMAGE, QUESTION, threads]
-        )
-    )
+    program = options.build / "tests" / "asap-overhead"
+    overhead = json.loads(subprocess.check_output([program, options.bundle, IMAGE, QUESTION, threads]))
     Console(width=100).print(table(python, cpp))
     shares = f"{overhead['overhead']:.2%} of prefill, {overhead['step']:.2%} of a step"
     print(f"overhead outside ONNX Runtime's calls: {shares}")
