@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/asap-export verify demo.bundle
 	$(BIN)/asap-export run demo.bundle --image examples/images/things.png --prompt "What number is in the red box?"
 
-test: lint
+test: lint cpp
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
 
 # Every backbone in every dtype, pruned and dense: 84 bundles.
@@ -36,6 +36,7 @@ cpp: $(INSTALLED)
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer, then FUZZ_SECONDS of any bytes for each reader of files.
 cpp-sanitized: cpp
+	CLANG=1 engines/cpp/dependencies.sh $(CPP)/dependencies
 	cmake -S engines/cpp -B $(CPP)/sanitized $(CPP_OPTIONS) -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    -DASAP_SANITIZE=address,undefined -DASAP_BUILD_FUZZERS=ON $(CMAKE_OPTIONS)
 	cmake --build $(CPP)/sanitized

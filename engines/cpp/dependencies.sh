@@ -1,8 +1,9 @@
 #!/bin/sh
 # What the C++ runtime needs, on Debian: installs packages, and lays ONNX Runtime out in FOLDER (include/ and lib/).
 #
-#   engines/cpp/dependencies.sh FOLDER [WHEEL]
+#   [CLANG=1] engines/cpp/dependencies.sh FOLDER [WHEEL]
 #
+# CLANG=1 adds the compiler that has sanitizers and libFuzzer.
 # WHEEL is the folder of the Python package onnxruntime, whose shared library is then the one used, so that C++ and
 # Python run the same; without it Debian's library is. Headers are those of libonnxruntime-dev: from this release of
 # Debian, or, where that has none yet, from trixie's. ONNX Runtime's C interface is stable: older headers go with a newer
@@ -11,6 +12,11 @@ set -eu
 folder=$1
 wheel=${2:-}
 packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libstb-dev libgtest-dev libpcre2-dev libutf8proc-dev libssl-dev"
+if [ -n "${CLANG:-}" ]; then
+    [ "$(id -u)" != 0 ] || dpkg-query -W clang >/dev/null 2>&1 || apt-get update -qq
+    release=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')  # which its libraries are named after
+    packages="$packages clang libclang-rt-${release:?no package clang is known; run: sudo apt-get update}-dev"
+fi
 
 missing=
 for package in $packages; do
