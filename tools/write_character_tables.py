@@ -29,16 +29,16 @@ struct CharacterRange {
     std::uint8_t classes;
 };
 
-inline constexpr std::uint8_t letter = 1, number = 2, white_space = 4, word_part = 8;
+inline constexpr std::uint8_t kLetter = 1, kNumber = 2, kWhiteSpace = 4, kWordPart = 8;
 
 """
 CLASSES = """\
 /// Ascending; what is in none of them has no class.
-inline constexpr CharacterRange character_ranges[] = {
+inline constexpr CharacterRange kCharacterRanges[] = {
 """
 NEWER = """\
 /// Characters that take part in normalization but are newer than what the `tokenizers` package knows of it.
-inline constexpr char32_t newer_than_nfc[][2] = {
+inline constexpr char32_t kNewerThanNfc[][2] = {
 """
 END = """
 }  // namespace asap::detail::tokens

@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr char const* usage =
+constexpr char const* kUsage =
     "usage: asap-infer BUNDLE [--image FILE]... --prompt TEXT [--chat] [--json]\n"
     "  --image FILE          a picture; repeat it for several\n"
     "  --prompt TEXT         the question; <image> marks say where images stand, without marks they come first\n"
@@ -193,7 +193,7 @@ int answer(std::vector<std::string> const& words) {
 int main(int count, char** values) {
     std::vector<std::string> const words(values + 1, values + count);
     for (std::string const& word : words) {
-        if (word == "--help" || word == "-h") return std::cout << usage, 0;
+        if (word == "--help" || word == "-h") return std::cout << kUsage, 0;
         if (word == "--version") return std::cout << "asap-infer " ASAP_VERSION << '\n', 0;
     }
     try {

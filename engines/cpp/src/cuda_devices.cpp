@@ -9,7 +9,7 @@ namespace asap::detail {
 namespace {
 
 // CUdevice_attribute of the driver API; the driver is loaded by hand, so that no program needs CUDA to start.
-constexpr int major_attribute = 75, minor_attribute = 76;
+constexpr int kMajorAttribute = 75, kMinorAttribute = 76;
 
 struct Close {
     void operator()(void* library) const { dlclose(library); }
@@ -34,8 +34,8 @@ std::vector<std::string> compute_capabilities() {
     std::vector<std::string> found;
     for (int number = 0; number < count; ++number) {
         int device = 0, major = 0, minor = 0;
-        if (get(&device, number) || attribute(&major, major_attribute, device) ||
-            attribute(&minor, minor_attribute, device))
+        if (get(&device, number) || attribute(&major, kMajorAttribute, device) ||
+            attribute(&minor, kMinorAttribute, device))
             return {};
         found.push_back(std::to_string(major) + "." + std::to_string(minor));
     }

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
 std::string text(fs::path const& file) {
     std::ifstream stream(file);
@@ -54,13 +54,13 @@ std::int64_t page_cache(fs::path const& group) {
 /// What is left of the limit of one control group.
 std::int64_t left_in(fs::path const& group, bool version_1) {
     auto const limit = number(group / (version_1 ? "memory.limit_in_bytes" : "memory.max"));
-    if (!limit) return unlimited;
+    if (!limit) return kUnlimited;
     std::int64_t const used = number(group / (version_1 ? "memory.usage_in_bytes" : "memory.current")).value_or(0);
     return *limit - used + page_cache(group);
 }
 
 std::int64_t left_in_containers(fs::path const& root) {
-    std::int64_t least = unlimited;
+    std::int64_t least = kUnlimited;
     std::istringstream lines(text(root / "proc/self/cgroup"));
     for (std::string line; std::getline(lines, line);) {  // "0::/group", "5:memory:/group"
         auto const first = line.find(':'), second = line.find(':', first + 1);
@@ -92,7 +92,7 @@ std::pair<std::int64_t, std::int64_t> weight_memory(Manifest const& manifest) {
 
 std::int64_t available_memory(fs::path const& root) {
     auto const kilobytes = entry(text(root / "proc/meminfo"), "MemAvailable:");
-    std::int64_t const free = kilobytes ? *kilobytes * 1024 : unlimited;
+    std::int64_t const free = kilobytes ? *kilobytes * 1024 : kUnlimited;
     return std::max<std::int64_t>(0, std::min(free, left_in_containers(root)));
 }
 

@@ -11,7 +11,7 @@
 namespace asap::detail {
 namespace {
 
-constexpr std::int64_t mib = 1 << 20;
+constexpr std::int64_t kMib = 1 << 20;
 
 /// A file system with 4,096 MiB available, and further files.
 class Memory : public testing::Test {
@@ -28,9 +28,9 @@ protected:
     std::filesystem::path root_;
 };
 
-std::string bytes(std::int64_t mebibytes) { return std::to_string(mebibytes * mib) + "\n"; }
+std::string bytes(std::int64_t mebibytes) { return std::to_string(mebibytes * kMib) + "\n"; }
 
-TEST_F(Memory, isTheKernelsEstimateWithoutAContainer) { EXPECT_EQ(available_memory(root_), 4096 * mib); }
+TEST_F(Memory, isTheKernelsEstimateWithoutAContainer) { EXPECT_EQ(available_memory(root_), 4096 * kMib); }
 
 TEST_F(Memory, isLimitedByAContainerOfVersion2WhosePageCacheCountsAsFree) {
     write("proc/self/cgroup", "0::/app/worker\n");
@@ -38,7 +38,7 @@ TEST_F(Memory, isLimitedByAContainerOfVersion2WhosePageCacheCountsAsFree) {
     write("sys/fs/cgroup/app/memory.max", bytes(1000));
     write("sys/fs/cgroup/app/memory.current", bytes(700));
     write("sys/fs/cgroup/app/memory.stat", "anon 5\nactive_file " + bytes(100) + "inactive_file " + bytes(50));
-    EXPECT_EQ(available_memory(root_), 450 * mib);
+    EXPECT_EQ(available_memory(root_), 450 * kMib);
 }
 
 TEST_F(Memory, isLimitedByAContainerOfVersion1SeenFromInside) {
@@ -46,7 +46,7 @@ TEST_F(Memory, isLimitedByAContainerOfVersion1SeenFromInside) {
     write("sys/fs/cgroup/memory/memory.limit_in_bytes", bytes(512));
     write("sys/fs/cgroup/memory/memory.usage_in_bytes", bytes(128));
     write("sys/fs/cgroup/memory/memory.stat", "total_active_file " + bytes(1) + "total_inactive_file " + bytes(1));
-    EXPECT_EQ(available_memory(root_), (512 - 128 + 2) * mib);
+    EXPECT_EQ(available_memory(root_), (512 - 128 + 2) * kMib);
 }
 
 TEST_F(Memory, isNoneWhereTheLimitIsUsedUp) {

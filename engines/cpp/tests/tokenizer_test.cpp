@@ -246,11 +246,11 @@ TEST(Characters, areOfTheClassesOfHuggingFacesPackage) {
             for (auto code = range[0].get<std::size_t>(); code <= range[1].get<std::size_t>(); ++code)
                 expected[code] = static_cast<std::uint8_t>(expected[code] | value);
     };
-    mark("letters", tokens::letter);
-    mark("numbers", tokens::number);
-    mark("white_space", tokens::white_space);
+    mark("letters", tokens::kLetter);
+    mark("numbers", tokens::kNumber);
+    mark("white_space", tokens::kWhiteSpace);
     for (char32_t code = 0; code < expected.size(); ++code)
-        ASSERT_EQ(tokens::classes_of(code) & ~tokens::word_part, expected[code])
+        ASSERT_EQ(tokens::classes_of(code) & ~tokens::kWordPart, expected[code])
             << std::hex << static_cast<unsigned>(code);
     EXPECT_EQ(tokens::nfc(known["text"].get<std::string>()), known["normalized"].get<std::string>());
 }

@@ -33,16 +33,16 @@ bool Trie::add(std::string_view word, std::uint32_t value) {
         if (node == 0) starts_[byte] = true;
         auto const fresh = static_cast<std::uint32_t>(values_.size());
         auto const [found, added] = next_.emplace(std::uint64_t{node} << 8 | byte, fresh);
-        if (added) values_.push_back(nothing);
+        if (added) values_.push_back(kNothing);
         node = found->second;
     }
-    bool const fresh = values_[node] == nothing;
+    bool const fresh = values_[node] == kNothing;
     values_[node] = value;
     return fresh;
 }
 
 Trie::Found Trie::longest_at(std::string_view text, std::size_t at) const {
-    Found longest{nothing, 0};
+    Found longest{kNothing, 0};
     if (!starts_[static_cast<unsigned char>(text[at])]) return longest;
     std::uint32_t node = 0;
     for (std::size_t end = at; end < text.size();) {
@@ -50,7 +50,7 @@ Trie::Found Trie::longest_at(std::string_view text, std::size_t at) const {
         if (found == next_.end()) break;
         node = found->second;
         ++end;
-        if (values_[node] != nothing) longest = {values_[node], end - at};
+        if (values_[node] != kNothing) longest = {values_[node], end - at};
     }
     return longest;
 }
@@ -98,13 +98,13 @@ void AddedTokens::split(Trie const& words, std::string_view text, Callback const
         std::size_t start = at, stop = at + found.size;
         at = stop;
         AddedToken const& token = tokens_.at(found.value);
-        if (token.single_word && (is_before(text, start, word_part) || is_behind(text, stop, word_part)))
+        if (token.single_word && (is_before(text, start, kWordPart) || is_behind(text, stop, kWordPart)))
             continue;
         if (token.lstrip)
-            while (is_before(text, start, white_space)) start = start_before(text, start);
+            while (is_before(text, start, kWhiteSpace)) start = start_before(text, start);
         start = std::max(start, told);  // white space may belong to the token in front
         if (token.rstrip)
-            while (is_behind(text, stop, white_space)) stop += character_at(text, stop).size;
+            while (is_behind(text, stop, kWhiteSpace)) stop += character_at(text, stop).size;
         if (told < start) callback(text.substr(told, start - told), nullptr);
         callback(text.substr(start, std::max(start, stop) - start), &token);
         told = stop;

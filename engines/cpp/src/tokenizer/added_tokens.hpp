@@ -30,10 +30,10 @@ public:
     bool empty() const { return next_.empty(); }
 
 private:
-    static constexpr std::uint32_t nothing = ~std::uint32_t{0};
+    static constexpr std::uint32_t kNothing = ~std::uint32_t{0};
 
     std::unordered_map<std::uint64_t, std::uint32_t> next_;  // node and byte to node
-    std::vector<std::uint32_t> values_ = {nothing};          // of nodes
+    std::vector<std::uint32_t> values_ = {kNothing};         // of nodes
     std::array<bool, 256> starts_{};                         // bytes that words start with
 };
 

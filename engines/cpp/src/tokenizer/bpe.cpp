@@ -11,16 +11,16 @@ namespace asap::detail::tokens {
 
 namespace {
 
-constexpr std::uint64_t no_pair = std::numeric_limits<std::uint64_t>::max();  // ids end below 2^31
-constexpr std::size_t no_symbol = std::numeric_limits<std::size_t>::max();
+constexpr std::uint64_t kNoPair = std::numeric_limits<std::uint64_t>::max();  // ids end below 2^31
+constexpr std::size_t kNoSymbol = std::numeric_limits<std::size_t>::max();
 
-constexpr std::string_view word_start = "\u2581";  // a space, in vocabularies made by SentencePiece
+constexpr std::string_view kWordStart = "\u2581";  // a space, in vocabularies made by SentencePiece
 
 /// Where the first word of `text` ends: in front of a ▁ behind any other character.
 std::size_t word_size(std::string_view text) {
     std::size_t at = 0;
-    while (text.substr(at, word_start.size()) == word_start) at += word_start.size();
-    return std::min(text.find(word_start, at), text.size());
+    while (text.substr(at, kWordStart.size()) == kWordStart) at += kWordStart.size();
+    return std::min(text.find(kWordStart, at), text.size());
 }
 
 std::uint64_t pair_of(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32 | right; }
@@ -32,7 +32,7 @@ public:
         : merges_(merges),
           symbols_(ids.size()) {
         for (std::size_t i = 0; i < ids.size(); ++i)
-            symbols_[i] = {ids[i], i == 0 ? no_symbol : i - 1, i + 1 == ids.size() ? no_symbol : i + 1};
+            symbols_[i] = {ids[i], i == 0 ? kNoSymbol : i - 1, i + 1 == ids.size() ? kNoSymbol : i + 1};
         for (std::size_t i = 0; i + 1 < ids.size(); ++i)
             if (Merge const* const merge = merges_.find(ids[i], ids[i + 1])) queue_.push_back({*merge, i});
         std::make_heap(queue_.begin(), queue_.end());
@@ -50,14 +50,14 @@ public:
     void append_to(std::vector<std::int64_t>& ids) const {
         for (std::size_t i = 0; i < symbols_.size(); i = symbols_[i].next) {
             ids.push_back(symbols_[i].id);
-            if (symbols_[i].next == no_symbol) break;
+            if (symbols_[i].next == kNoSymbol) break;
         }
     }
 
 private:
     struct Symbol {
         std::uint32_t id = 0;
-        std::size_t previous = no_symbol, next = no_symbol;
+        std::size_t previous = kNoSymbol, next = kNoSymbol;
         bool alive = true;
     };
 
@@ -73,7 +73,7 @@ private:
     /// Whether the pair that a candidate was made for is still there, and neither part was merged since.
     bool still_holds(Candidate const& candidate) const {
         Symbol const& left = symbols_[candidate.left];
-        if (!left.alive || left.next == no_symbol) return false;
+        if (!left.alive || left.next == kNoSymbol) return false;
         Merge const* const now = merges_.find(left.id, symbols_[left.next].id);
         return now && now->id == candidate.merge.id;
     }
@@ -84,9 +84,9 @@ private:
         left.id = candidate.merge.id;
         left.next = right.next;
         right.alive = false;
-        if (left.next != no_symbol) symbols_[left.next].previous = candidate.left;
-        if (left.previous != no_symbol) consider(left.previous);
-        if (left.next != no_symbol) consider(candidate.left);
+        if (left.next != kNoSymbol) symbols_[left.next].previous = candidate.left;
+        if (left.previous != kNoSymbol) consider(left.previous);
+        if (left.next != kNoSymbol) consider(candidate.left);
     }
 
     void consider(std::size_t left) {
@@ -116,14 +116,14 @@ std::uint32_t known(std::unordered_map<std::string_view, std::uint32_t> const& i
 MergeTable::MergeTable(std::size_t count) {
     std::size_t size = 2;
     while (size < 2 * count) size *= 2;
-    slots_.assign(size, {no_pair, {}});
+    slots_.assign(size, {kNoPair, {}});
 }
 
 std::size_t MergeTable::slot_of(std::uint64_t pair) const {
     std::uint64_t hash = pair * 0x9E3779B97F4A7C15u;
     hash ^= hash >> 32;
     std::size_t slot = static_cast<std::size_t>(hash) & (slots_.size() - 1);
-    while (slots_[slot].pair != pair && slots_[slot].pair != no_pair) slot = (slot + 1) & (slots_.size() - 1);
+    while (slots_[slot].pair != pair && slots_[slot].pair != kNoPair) slot = (slot + 1) & (slots_.size() - 1);
     return slot;
 }
 
@@ -134,7 +134,7 @@ void MergeTable::put(std::uint32_t left, std::uint32_t right, Merge merge) {
 
 Merge const* MergeTable::find(std::uint32_t left, std::uint32_t right) const {
     Slot const& slot = slots_[slot_of(pair_of(left, right))];
-    return slot.pair == no_pair ? nullptr : &slot.merge;
+    return slot.pair == kNoPair ? nullptr : &slot.merge;
 }
 
 Bpe::Bpe(Vocabulary const& vocabulary)
@@ -148,7 +148,7 @@ Bpe::Bpe(Vocabulary const& vocabulary)
     ids_.reserve(vocabulary.tokens.size());
     for (auto const& [token, id] : vocabulary.tokens)
         ids_.emplace(tokens_.emplace(id, token).first->second, id);
-    words_stand_apart_ = id_of(word_start).has_value();
+    words_stand_apart_ = id_of(kWordStart).has_value();
     std::uint32_t rank = 0;
     for (auto const& [left, right] : vocabulary.merges) {
         std::string const both = left + right;

@@ -41,23 +41,23 @@ Scan scan(std::string_view bytes, std::size_t at) {
 
 std::uint8_t search(char32_t code) {
     auto const* const found =
-        std::upper_bound(std::begin(character_ranges), std::end(character_ranges), code,
+        std::upper_bound(std::begin(kCharacterRanges), std::end(kCharacterRanges), code,
                          [](char32_t value, CharacterRange const& range) { return value < range.first; });
-    if (found == std::begin(character_ranges)) return 0;
+    if (found == std::begin(kCharacterRanges)) return 0;
     CharacterRange const& range = *std::prev(found);
     return code <= range.last ? range.classes : std::uint8_t{0};
 }
 
-constexpr auto ascii = [] {
+constexpr auto kAscii = [] {
     std::array<std::uint8_t, 128> classes{};
-    for (CharacterRange const& range : character_ranges)
+    for (CharacterRange const& range : kCharacterRanges)
         for (char32_t code = range.first; code <= range.last && code < classes.size(); ++code)
             classes[code] = range.classes;
     return classes;
 }();
 
 bool is_blank(char32_t code) {
-    return (classes_of(code) & white_space) != 0 || (code >= 0x1C && code <= 0x1F);
+    return (classes_of(code) & kWhiteSpace) != 0 || (code >= 0x1C && code <= 0x1F);
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ void append(std::string& text, char32_t code) {
     put(0x80 | (code & 0x3F));
 }
 
-std::uint8_t classes_of(char32_t code) { return code < ascii.size() ? ascii[code] : search(code); }
+std::uint8_t classes_of(char32_t code) { return code < kAscii.size() ? kAscii[code] : search(code); }
 
 std::string_view left_stripped(std::string_view text) {
     while (!text.empty()) {

@@ -17,7 +17,7 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-constexpr std::string_view replacement_character = "\uFFFD";
+constexpr std::string_view kReplacementCharacter = "\uFFFD";
 
 std::string joined(Tokens const& tokens, std::string_view between = "") {
     std::string text;
@@ -56,7 +56,7 @@ void take(ByteFallback, Tokens& tokens) {
         if (valid_length(bytes) == bytes.size())
             changed.push_back(bytes);
         else
-            changed.insert(changed.end(), bytes.size(), std::string(replacement_character));
+            changed.insert(changed.end(), bytes.size(), std::string(kReplacementCharacter));
         bytes.clear();
     };
     for (std::string& token : tokens) {

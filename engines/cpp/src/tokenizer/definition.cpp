@@ -15,9 +15,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int deepest_sequence = 8;
-constexpr std::size_t most_steps = 8;
-constexpr std::size_t longest_added_token = 1000, longest_replacement = 16;  // bytes
+constexpr int kDeepestSequence = 8;
+constexpr std::size_t kMostSteps = 8;
+constexpr std::size_t kLongestAddedToken = 1000, kLongestReplacement = 16;  // bytes
 
 std::string shown(Json const& value) {
     if (value.is_structured()) return value.is_array() ? "a list" : "an object";
@@ -99,13 +99,13 @@ template <typename Visit>
 void for_each_step(Field const& component, char const* list, Visit const& visit, int depth = 0) {
     std::string const& type = component["type"].text();
     if (type != "Sequence") return visit(type, component);
-    if (depth == deepest_sequence)
+    if (depth == kDeepestSequence)
         refuse(component.where, "a Sequence that is not that deep", "one in too many others");
     component[list].for_each([&](Field const& step) { for_each_step(step, list, visit, depth + 1); });
 }
 
 Replace replace_of(Field const& step) {
-    return {step["pattern"]["String"].some_text(), step["content"].text_up_to(longest_replacement)};
+    return {step["pattern"]["String"].some_text(), step["content"].text_up_to(kLongestReplacement)};
 }
 
 ByteLevel byte_level_of(Field const& step) {
@@ -129,15 +129,15 @@ Metaspace metaspace_of(Field const& step) {
 
 /// Text may grow in each step.
 void check_count(std::size_t steps, Field const& component) {
-    if (steps > most_steps)
-        refuse(component.where, "at most " + std::to_string(most_steps) + " steps", std::to_string(steps));
+    if (steps > kMostSteps)
+        refuse(component.where, "at most " + std::to_string(kMostSteps) + " steps", std::to_string(steps));
 }
 
 std::vector<AddedToken> added_tokens_of(Field const& list) {
     std::vector<AddedToken> tokens;
     if (list.missing()) return tokens;
     list.for_each([&](Field const& token) {
-        tokens.push_back({token["content"].text_up_to(longest_added_token), token["id"].number(),
+        tokens.push_back({token["content"].text_up_to(kLongestAddedToken), token["id"].number(),
                           token["single_word"].flag(), token["lstrip"].flag(), token["rstrip"].flag(),
                           token["normalized"].flag(), token["special"].flag()});
     });
@@ -149,7 +149,7 @@ std::vector<NormalizerStep> normalizer_of(Field const& normalizer) {
     if (normalizer.missing()) return steps;
     for_each_step(normalizer, "normalizers", [&](std::string const& type, Field const& step) {
         if (type == "Prepend")
-            steps.emplace_back(Prepend{step["prepend"].text_up_to(longest_replacement)});
+            steps.emplace_back(Prepend{step["prepend"].text_up_to(kLongestReplacement)});
         else if (type == "Replace")
             steps.emplace_back(replace_of(step));
         else if (type == "NFC")

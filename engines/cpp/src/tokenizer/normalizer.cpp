@@ -17,7 +17,7 @@ namespace asap::detail::tokens {
 
 namespace {
 
-constexpr char32_t first_that_changes = 0x300;  // of those in front of it, every text is in form C
+constexpr char32_t kFirstThatChanges = 0x300;  // of those in front of it, every text is in form C
 
 using Codes = std::vector<std::int32_t>;
 
@@ -61,9 +61,9 @@ void decompose(char32_t code, Codes& codes) {
 
 bool is_newer(char32_t code) {
     auto const* const found =
-        std::upper_bound(std::begin(newer_than_nfc), std::end(newer_than_nfc), code,
+        std::upper_bound(std::begin(kNewerThanNfc), std::end(kNewerThanNfc), code,
                          [](char32_t value, auto const& range) { return value < range[0]; });
-    return found != std::begin(newer_than_nfc) && code <= (*std::prev(found))[1];
+    return found != std::begin(kNewerThanNfc) && code <= (*std::prev(found))[1];
 }
 
 }  // namespace
@@ -74,8 +74,8 @@ std::string replaced(std::string_view text, Replace const& replace) {
     for (std::size_t at = text.find(replace.from); at != std::string_view::npos;
          at = text.find(replace.from, from)) {
         result.append(text, from, at - from).append(replace.to);
-        if (result.size() > longest_text)
-            throw Error("expected replacements that make a text of at most " + std::to_string(longest_text) +
+        if (result.size() > kLongestText)
+            throw Error("expected replacements that make a text of at most " + std::to_string(kLongestText) +
                         " bytes, found a longer one; ask in fewer words");
         from = at + replace.from.size();
     }
@@ -87,12 +87,12 @@ std::string nfc(std::string_view text) {
     result.reserve(text.size());
     Codes codes;
     auto const changes = [&](std::size_t at) {
-        return at < text.size() && character_at(text, at).code >= first_that_changes;
+        return at < text.size() && character_at(text, at).code >= kFirstThatChanges;
     };
     for (std::size_t at = 0, end = 0; at < text.size(); at = end) {
         Character const next = character_at(text, at);
         end = at + next.size;
-        bool const early = next.code < first_that_changes;
+        bool const early = next.code < kFirstThatChanges;
         if (early) flush(codes, result);  // it composes with nothing in front of it
         if (early && !changes(end)) {
             result.append(text, at, next.size);

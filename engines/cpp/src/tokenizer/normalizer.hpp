@@ -11,7 +11,7 @@
 namespace asap::detail::tokens {
 
 /// Bytes of a text that is read at all: far more than any model has positions for.
-constexpr std::size_t longest_text = std::size_t{1} << 26;
+constexpr std::size_t kLongestText = std::size_t{1} << 26;
 
 /// Each `from` in `text`, from left to right, replaced by `to`. Throws `Error` where that is too long.
 std::string replaced(std::string_view text, Replace const& replace);

@@ -10,7 +10,7 @@ namespace asap::detail::tokens {
 
 namespace {
 
-constexpr std::string_view gpt2_pattern =
+constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 bool starts_with(std::string_view text, std::string_view start) {
@@ -37,7 +37,7 @@ PreTokenizer::PreTokenizer(std::vector<PreTokenizerStep> const& steps) {
             parts_.emplace_back(*metaspace);
         } else if (auto const* const byte_level = std::get_if<ByteLevel>(&step)) {
             if (byte_level->add_prefix_space) parts_.emplace_back(PrefixSpace{});
-            if (byte_level->use_regex) parts_.emplace_back(SplitPattern(gpt2_pattern));
+            if (byte_level->use_regex) parts_.emplace_back(SplitPattern(kGpt2Pattern));
             parts_.emplace_back(Bytes{});
         }
     }

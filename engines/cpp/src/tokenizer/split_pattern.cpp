@@ -16,17 +16,17 @@ namespace {
 using Item = SplitPattern::Item;
 using Sequence = SplitPattern::Sequence;
 
-constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-constexpr std::size_t longest_expression = 2000, most_alternatives = 200, deepest_group = 8,
-                      most_repeats = 1000;
-constexpr std::size_t steps_per_byte = 1000;  // a sensible pattern needs a few dozen
+constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t kLongestExpression = 2000, kMostAlternatives = 200, kDeepestGroup = 8,
+                      kMostRepeats = 1000;
+constexpr std::size_t kStepsPerByte = 1000;  // a sensible pattern needs a few dozen
 
 /// Reads an expression into alternatives without groups: `a(?:b|c)?` becomes `ab|ac|a`.
 class Reader {
 public:
     explicit Reader(std::string_view expression) : expression_(expression) {
-        std::size_t const valid = std::min(valid_length(expression), longest_expression);
+        std::size_t const valid = std::min(valid_length(expression), kLongestExpression);
         if (valid < expression.size()) refuse(valid);
     }
 
@@ -44,7 +44,7 @@ public:
 
 private:
     std::vector<Sequence> alternatives(bool any_case, std::size_t depth) {
-        if (depth > deepest_group) refuse(at_);
+        if (depth > kDeepestGroup) refuse(at_);
         std::vector<Sequence> all = sequences(any_case, depth);
         while (take('|')) {
             std::vector<Sequence> const more = sequences(any_case, depth);
@@ -95,12 +95,12 @@ private:
             item.min = 0;
         } else if (take('*')) {
             item.min = 0;
-            item.max = unlimited;
+            item.max = kUnlimited;
         } else if (take('+')) {
-            item.max = unlimited;
+            item.max = kUnlimited;
         } else if (take('{')) {
             item.min = item.max = count();
-            if (take(',')) item.max = next_is("}") ? unlimited : count();
+            if (take(',')) item.max = next_is("}") ? kUnlimited : count();
             if (!take('}') || item.max < item.min || item.max == 0) refuse(start);
         } else {
             return item;
@@ -114,7 +114,7 @@ private:
         CharacterSet set;
         if (any_case) return either_case();
         if (take("\\S")) {
-            set.add_classes(white_space);
+            set.add_classes(kWhiteSpace);
             set.negate();
             return set;
         }
@@ -156,11 +156,11 @@ private:
 
     bool take_class(CharacterSet& set) {
         if (take("\\s"))
-            set.add_classes(white_space);
+            set.add_classes(kWhiteSpace);
         else if (take("\\p{L}"))
-            set.add_classes(letter);
+            set.add_classes(kLetter);
         else if (take("\\p{N}"))
-            set.add_classes(number);
+            set.add_classes(kNumber);
         else
             return false;
         return true;
@@ -173,7 +173,7 @@ private:
         Character const found = character_at(expression_, at_);
         at_ += found.size;
         if (found.code != '\\') {
-            if (found.code < 0x80 && special.find(static_cast<char>(found.code)) != none) refuse(start);
+            if (found.code < 0x80 && special.find(static_cast<char>(found.code)) != kNone) refuse(start);
             return found.code;
         }
         if (take('r')) return '\r';
@@ -181,7 +181,7 @@ private:
         if (take('t')) return '\t';
         if (at_ == expression_.size()) refuse(start);
         char const escaped = expression_[at_++];
-        if (std::string_view("^$.()[]{}?*+|-&/\\'\" ").find(escaped) == none) refuse(start);
+        if (std::string_view("^$.()[]{}?*+|-&/\\'\" ").find(escaped) == kNone) refuse(start);
         return static_cast<unsigned char>(escaped);
     }
 
@@ -190,7 +190,7 @@ private:
         std::size_t value = 0;
         while (next_is("0123456789")) {
             value = value * 10 + static_cast<std::size_t>(expression_[at_++] - '0');
-            if (value > most_repeats) refuse(start);
+            if (value > kMostRepeats) refuse(start);
         }
         if (at_ == start) refuse(start);
         return value;
@@ -198,7 +198,7 @@ private:
 
     /// Whether one of `signs` comes next.
     bool next_is(std::string_view signs) const {
-        return at_ < expression_.size() && signs.find(expression_[at_]) != none;
+        return at_ < expression_.size() && signs.find(expression_[at_]) != kNone;
     }
 
     bool take(char sign) { return take(std::string_view(&sign, 1)); }
@@ -214,8 +214,8 @@ private:
     }
 
     void limit(std::size_t alternatives) const {
-        if (alternatives > most_alternatives)
-            throw Error("tokenizer.json: expected a pattern of at most " + std::to_string(most_alternatives) +
+        if (alternatives > kMostAlternatives)
+            throw Error("tokenizer.json: expected a pattern of at most " + std::to_string(kMostAlternatives) +
                         " alternatives, found more in " + shown() + "; split as Llama 3, Qwen2 or GPT-2 do");
     }
 
@@ -236,12 +236,12 @@ private:
 /// Ends a pattern that goes back and forth over a text.
 class Steps {
 public:
-    explicit Steps(std::size_t text_size) : left_(steps_per_byte * text_size) {}
+    explicit Steps(std::size_t text_size) : left_(kStepsPerByte * text_size) {}
 
     void take(std::size_t count) {
         if (count > left_)
             throw Error(
-                "tokenizer.json: expected a pattern that needs at most " + std::to_string(steps_per_byte) +
+                "tokenizer.json: expected a pattern that needs at most " + std::to_string(kStepsPerByte) +
                 " steps for a byte of text, found one that needs more; split as Llama 3, Qwen2 or GPT-2 do");
         left_ -= count;
     }
@@ -250,14 +250,14 @@ private:
     std::size_t left_;
 };
 
-/// Where `sequence` from its item `index` on ends if it starts at `at`; `none` where it does not match.
+/// Where `sequence` from its item `index` on ends if it starts at `at`; `kNone` where it does not match.
 std::size_t matched(Sequence const& sequence, std::size_t index, std::string_view text, std::size_t at,
                     Steps& steps) {
     if (index == sequence.size()) return at;
     Item const& item = sequence[index];
     if (item.forbidden) {
         bool const follows = at < text.size() && item.set.contains(character_at(text, at).code);
-        return follows ? none : matched(sequence, index + 1, text, at, steps);
+        return follows ? kNone : matched(sequence, index + 1, text, at, steps);
     }
     std::size_t count = 0, end = at;
     while (count < item.max && end < text.size()) {
@@ -269,10 +269,10 @@ std::size_t matched(Sequence const& sequence, std::size_t index, std::string_vie
     steps.take(count + 1);
     for (; count >= item.min; --count) {
         std::size_t const rest = matched(sequence, index + 1, text, end, steps);
-        if (rest != none || count == 0) return rest;
+        if (rest != kNone || count == 0) return rest;
         end = start_before(text, end);
     }
-    return none;
+    return kNone;
 }
 
 }  // namespace
@@ -291,11 +291,11 @@ void SplitPattern::split(std::string_view text, std::function<void(std::string_v
     Steps steps(text.size());
     std::size_t told = 0, at = 0;
     while (at < text.size()) {
-        std::size_t end = none;
-        for (auto sequence = alternatives_.begin(); end == none && sequence != alternatives_.end();
+        std::size_t end = kNone;
+        for (auto sequence = alternatives_.begin(); end == kNone && sequence != alternatives_.end();
              ++sequence)
             end = matched(*sequence, 0, text, at, steps);
-        if (end == none) {
+        if (end == kNone) {
             at += character_at(text, at).size;
             continue;
         }

@@ -37,8 +37,8 @@ struct Parts {
 namespace {
 
 void check(std::string_view text) {
-    if (text.size() > longest_text)
-        throw Error("expected text of at most " + std::to_string(longest_text) + " bytes, found " +
+    if (text.size() > kLongestText)
+        throw Error("expected text of at most " + std::to_string(kLongestText) + " bytes, found " +
                     std::to_string(text.size()) + "; ask in fewer words");
     std::size_t const valid = valid_length(text);
     if (valid == text.size()) return;
