@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <memory>
-#include <sstream>
 #include <stdexcept>
-#include <unordered_map>
 #include <utility>
 
 #include <asap/error.hpp>
+
+#include "wording.hpp"
 
 namespace asap::detail {
 
@@ -62,13 +62,6 @@ ONNXTensorElementDataType onnx_type(Dtype dtype) {
         case Dtype::uint8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     }
     throw std::logic_error("a dtype that ONNX does not have");
-}
-
-std::string one_line(char const* text) {
-    std::istringstream words(text);
-    std::string line, word;
-    while (words >> word) line += (line.empty() ? "" : " ") + word;
-    return line;
 }
 
 class OnnxRuntimeSession final : public GraphSession {

@@ -9,8 +9,6 @@ namespace asap::detail {
 
 namespace {
 
-constexpr std::string_view kReplacementCharacter = "\uFFFD";
-
 bool ends_with(std::string_view text, std::string_view end) {
     return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
@@ -31,7 +29,7 @@ void TextStream::put(std::int64_t token_id) {
     token_ids_.push_back(token_id);
     if (!on_text_) return;
     std::string const now = text();
-    if (!ends_with(now, kReplacementCharacter)) tell(now);
+    if (!ends_with(now, tokens::kReplacementCharacter)) tell(now);
 }
 
 std::string TextStream::close() {

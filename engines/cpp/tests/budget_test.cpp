@@ -2,8 +2,9 @@
 
 #include <cmath>
 
-#include <asap/error.hpp>
 #include <gtest/gtest.h>
+
+#include "fixtures.hpp"
 
 namespace asap::detail {
 namespace {
@@ -18,13 +19,10 @@ Manifest vicuna(Budget const& budget, std::string const& method = "asap") {
 }
 
 std::string refusal(Options const& options, Manifest const& manifest, std::int64_t visual_tokens) {
-    try {
+    return test::refusal([&] {
         check_options(options);
         kept_visual_tokens(manifest, options, visual_tokens);
-    } catch (Error const& error) {
-        return error.what();
-    }
-    return "none";
+    });
 }
 
 TEST(Budget, ofTheBundleHoldsUnlessARequestBringsItsOwn) {

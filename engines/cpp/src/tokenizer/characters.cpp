@@ -140,7 +140,7 @@ std::string with_replacements(std::string_view bytes) {
         if (found.valid)
             text.append(bytes, at, found.size);
         else
-            append(text, 0xFFFD);
+            text += kReplacementCharacter;
         at += found.size;
     }
     return text;

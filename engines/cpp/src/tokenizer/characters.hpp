@@ -33,6 +33,9 @@ std::string_view stripped(std::string_view text);
 /// Bytes in front of the first that UTF-8 does not allow; all where there is none.
 std::size_t valid_length(std::string_view bytes);
 
+/// Stands for bytes that make no character.
+inline constexpr std::string_view kReplacementCharacter = "\uFFFD";
+
 /// UTF-8 made of any bytes: a U+FFFD for each longest start of a character that is not completed, and for
 /// each byte that starts none, as Rust and Python have it.
 std::string with_replacements(std::string_view bytes);

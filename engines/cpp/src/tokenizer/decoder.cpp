@@ -17,8 +17,6 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-constexpr std::string_view kReplacementCharacter = "\uFFFD";
-
 std::string joined(Tokens const& tokens, std::string_view between = "") {
     std::string text;
     for (std::string const& token : tokens) {
