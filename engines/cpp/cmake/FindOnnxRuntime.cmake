@@ -1,6 +1,6 @@
 # ONNX Runtime's C++ headers and shared library, as Debian, the release archives and OnnxRuntime_ROOT lay them out.
-find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_cxx_api.h PATH_SUFFIXES onnxruntime onnxruntime/core/session)
-find_library(OnnxRuntime_LIBRARY onnxruntime)
+find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_cxx_api.h HINTS ${ASAP_FOUND_IN} PATH_SUFFIXES onnxruntime onnxruntime/core/session)
+find_library(OnnxRuntime_LIBRARY onnxruntime HINTS ${ASAP_FOUND_IN})
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS OnnxRuntime_LIBRARY OnnxRuntime_INCLUDE_DIR
     REASON_FAILURE_MESSAGE "set OnnxRuntime_ROOT to a folder with include/ and lib/")

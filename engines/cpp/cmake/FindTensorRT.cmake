@@ -1,9 +1,9 @@
 # TensorRT or TensorRT-RTX: NvInfer.h and one of their libraries, and CUDA's runtime, in TensorRT_ROOT, CUDAToolkit_ROOT
 # or where the system has them. TensorRT_FLAVOUR is the one found: tensorrt or tensorrt_rtx.
-find_path(TensorRT_INCLUDE_DIR NvInfer.h)
-find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx)
-find_path(TensorRT_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${CUDAToolkit_ROOT} /usr/local/cuda PATH_SUFFIXES include)
-find_library(TensorRT_CUDART_LIBRARY cudart HINTS ${CUDAToolkit_ROOT} /usr/local/cuda PATH_SUFFIXES lib64 lib)
+find_path(TensorRT_INCLUDE_DIR NvInfer.h HINTS ${ASAP_FOUND_IN})
+find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx HINTS ${ASAP_FOUND_IN})
+find_path(TensorRT_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${ASAP_FOUND_IN} ${CUDAToolkit_ROOT} /usr/local/cuda PATH_SUFFIXES include)
+find_library(TensorRT_CUDART_LIBRARY cudart HINTS ${ASAP_FOUND_IN} ${CUDAToolkit_ROOT} /usr/local/cuda PATH_SUFFIXES lib64 lib)
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(TensorRT REQUIRED_VARS
     TensorRT_LIBRARY TensorRT_INCLUDE_DIR TensorRT_CUDART_LIBRARY TensorRT_CUDA_INCLUDE_DIR)

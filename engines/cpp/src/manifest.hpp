@@ -11,9 +11,11 @@
 #include <variant>
 #include <vector>
 
+#include <asap/version.hpp>
+
 namespace asap::detail {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = ASAP_SCHEMA_VERSION;
 
 /// Pixels.
 struct Size {

@@ -1,0 +1,70 @@
+"""The C++ library as an application finds it: installed, with nothing said but where."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from installed_command import IMAGES
+
+import asap_export
+from cpp.programs import BUILD, needs_programs
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = ROOT / "engines" / "cpp" / "examples" / "minimal"
+HEADERS = sorted(path.name for path in (ROOT / "engines" / "cpp" / "include" / "asap").glob("*.hpp*"))
+COMPILER = os.environ.get("CXX", "c++")
+
+
+def done(*command: str | Path, folder: Path | None = None, text: str = "", status: int = 0) -> str:
+    """What ``command`` prints, both streams; it must exit with ``status``."""
+    ended = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == status, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    done("cmake", "--install", BUILD, "--prefix", folder)
+    return folder
+
+
+@needs_programs
+def test_the_minimal_application(demo_bundle: Path, prefix: Path, tmp_path: Path) -> None:
+    """It is configured, built and run as the README says, and answers as Python does."""
+    done("cmake", "-S", MINIMAL, "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}", folder=tmp_path)
+    done("cmake", "--build", "build", folder=tmp_path)
+    (tmp_path / "llava.bundle").symlink_to(demo_bundle)
+    (tmp_path / "cat.png").symlink_to(IMAGES / "mat.png")
+    expected = asap_export.load(demo_bundle).generate([IMAGES / "mat.png"], "What is on the mat?")
+    assert done("build/minimal", folder=tmp_path) == f"{expected.text}\n"
+
+
+@needs_programs
+def test_asap_infer_runs_where_it_is_installed(prefix: Path) -> None:
+    assert done(prefix / "bin" / "asap-infer", "--version") == f"asap-infer {asap_export.__version__}\n"
+
+
+@needs_programs
+@pytest.mark.parametrize("version", ["0.2", "1.0", "0.0.1"])
+def test_other_versions_are_refused(prefix: Path, tmp_path: Path, version: str) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(other LANGUAGES NONE)\n"
+        f"find_package(asap_runtime {version} REQUIRED)\n"
+    )
+    said = done("cmake", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}", folder=tmp_path, status=1)
+    assert f'compatible with requested version "{version}"' in " ".join(said.split())
+
+
+@needs_programs
+@pytest.mark.parametrize("header", [name.removesuffix(".in") for name in HEADERS])
+def test_headers_need_nothing_before_them(prefix: Path, header: str) -> None:
+    warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
+    compiled = (COMPILER, "-std=c++17", "-fsyntax-only", *warnings, "-I", prefix / "include", "-x", "c++", "-")
+    assert done(*compiled, text=f"#include <asap/{header}>\n#include <asap/{header}>\n") == ""
+
+
+def test_the_readme_shows_what_is_compiled() -> None:
+    shown = (ROOT / "README.md").read_text().partition("```cpp\n")[2].partition("```")[0]
+    assert shown == (MINIMAL / "main.cpp").read_text()
