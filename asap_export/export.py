@@ -25,6 +25,7 @@ from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.checkpoint.tokenizer import tokenizer_json
+from asap_export.checkpoint.tokenizer_parts import refused_by_cpp
 from asap_export.engine import (
     USUAL,
     WeightSizes,
@@ -101,12 +102,14 @@ class ExportRequest:
 @dataclass(frozen=True)
 class Exported:
     """The finished bundle, how each file of the checkpoint came into it ("linked" or "copied"), what became of its
-    weights, and why its chat template is not in the manifest, where it is not."""
+    weights, why its chat template is not in the manifest, where it is not, and what the C++ runtime refuses its
+    tokenizer with, where it does."""
 
     bundle: Bundle
     placed: dict[str, str]
     written: Written
     template_refused: str | None
+    tokenizer_refused: str | None
 
 
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
@@ -166,7 +169,8 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
                 writer.path, manifest, flavor, capabilities, request.layers_per_engine, progress
             )
             manifest = replace(manifest, engines=engines)
-        return Exported(writer.complete(manifest, progress), placed, written, template_refused)
+        bundle = writer.complete(manifest, progress)
+        return Exported(bundle, placed, written, template_refused, refused_by_cpp(tokenizer))
 
 
 def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:

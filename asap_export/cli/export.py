@@ -191,7 +191,13 @@ def export_command(
     )
     with shown_progress() as progress:
         exported = export(request, progress)
-    print_summary(exported.bundle, exported.placed, exported.written, exported.template_refused)
+    print_summary(
+        exported.bundle,
+        exported.placed,
+        exported.written,
+        template_refused=exported.template_refused,
+        tokenizer_refused=exported.tokenizer_refused,
+    )
 
 
 def _refuse_engine_options(given: dict[str, object]) -> None:

@@ -22,10 +22,15 @@ __all__ = ["print_summary"]
 
 
 def print_summary(
-    bundle: Bundle, placed: Mapping[str, str], written: "Written", template_refused: str | None = None
+    bundle: Bundle,
+    placed: Mapping[str, str],
+    written: "Written",
+    template_refused: str | None = None,
+    tokenizer_refused: str | None = None,
 ) -> None:
     """Print what the bundle is and what to do next; ``placed`` says how each file came into it, ``written`` which
-    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not."""
+    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not, and
+    ``tokenizer_refused`` why the C++ runtime does not read the tokenizer, where it does not."""
     facts = bundle_facts(bundle)
     table = Table(box=None, show_header=False, pad_edge=False)
     rows = [*_rows(bundle, facts, placed), *_quantized(bundle, written)]
@@ -33,6 +38,8 @@ def print_summary(
         rows.append(
             ("prompts", f"programs without Python write them whole: the chat template {template_refused}")
         )
+    if tokenizer_refused is not None:
+        rows.append(("tokenizer", f"the C++ runtime refuses it: {tokenizer_refused}"))
     for name, said in rows:
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)

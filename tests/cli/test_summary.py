@@ -16,3 +16,14 @@ def test_a_template_that_stays_whole_is_mentioned(tmp_path: Path, capsys: pytest
     print_summary(bundle, {}, Written(), "writes the date")
     said = " ".join(capsys.readouterr().out.split())
     assert "prompts programs without Python write them whole: the chat template writes the date" in said
+
+
+def test_a_tokenizer_that_cpp_refuses_is_mentioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "out")
+    print_summary(bundle, {}, Written())
+    assert "the C++ runtime" not in capsys.readouterr().out
+    print_summary(bundle, {}, Written(), tokenizer_refused="expected BPE as model, found Unigram")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tokenizer the C++ runtime refuses it: expected BPE as model, found Unigram" in said

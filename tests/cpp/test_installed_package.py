@@ -61,7 +61,17 @@ def test_other_versions_are_refused(prefix: Path, tmp_path: Path, version: str) 
 @pytest.mark.parametrize("header", [name.removesuffix(".in") for name in HEADERS])
 def test_headers_need_nothing_before_them(prefix: Path, header: str) -> None:
     warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
-    compiled = (COMPILER, "-std=c++17", "-fsyntax-only", *warnings, "-I", prefix / "include", "-x", "c++", "-")
+    compiled = (
+        COMPILER,
+        "-std=c++17",
+        "-fsyntax-only",
+        *warnings,
+        "-I",
+        prefix / "include",
+        "-x",
+        "c++",
+        "-",
+    )
     assert done(*compiled, text=f"#include <asap/{header}>\n#include <asap/{header}>\n") == ""
 
 

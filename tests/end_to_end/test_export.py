@@ -11,6 +11,13 @@ def inspected(bundle: Path) -> dict[str, Any]:
     return facts
 
 
+def with_normalizer(checkpoint: Path, kind: str) -> Path:
+    file = checkpoint / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    file.write_text(json.dumps(tokenizer | {"normalizer": {"type": kind}}))
+    return checkpoint
+
+
 def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
     model = write_short_checkpoint(tmp_path / "short")
     export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9")
@@ -34,9 +41,10 @@ def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path)
 def test_every_option_arrives_in_the_bundle(tmp_path: Path) -> None:
     pruning = "--score text --lambda-max 0.25 --threshold 0.8 --no-merge --prune-after 1 --no-trim-early-kv"
     limits = "--max-batch 2 --max-images 3 --max-text 100 --max-new-tokens 32"
-    model = write_short_checkpoint(tmp_path / "short")
+    model = with_normalizer(write_short_checkpoint(tmp_path / "short"), "NFKC")
     options = f"--model {model} -o out --dtype fp32 --keep-ratio 0.25 {pruning} {limits}"
-    run(*options.split(), folder=tmp_path)
+    said = " ".join(run(*options.split(), folder=tmp_path).stdout.split())
+    assert "tokenizer the C++ runtime refuses it: expected NFC, Prepend, Replace or Sequence as norm" in said
     facts = inspected(tmp_path / "out")
     assert facts["dtype"] == "fp32" and facts["budget"]["ratio"] == 0.25
     assert facts["pruning"] == {

@@ -183,6 +183,19 @@ TEST(Tokenizer, namesWhatItDoesNotKnow) {
     names(R"("dropout": null)", R"("dropout": 0.1)", "nothing as model.dropout, found 0.1");
 }
 
+TEST(Tokenizer, refusesWhatAnExportSaysItDoes) {
+    Json const parts = json_fixture("tokenizer/parts.json");
+    ASSERT_GT(parts.size(), 50u);
+    for (Json const& each : parts) {
+        auto const file = each[0].get<std::string>();
+        std::string const said = refusal([&] { Tokenizer tokenizer(file); });
+        std::string const expected = each[1].is_null() ? "" : "tokenizer.json: " + each[1].get<std::string>();
+        // What follows is what to do.
+        EXPECT_EQ(said.substr(0, std::min(said.size(), expected.size())), expected) << said << file;
+        EXPECT_EQ(said.empty(), expected.empty()) << said << file;
+    }
+}
+
 TEST(Tokenizer, refusesDamagedFiles) {
     for (char const* const file :
          {"", "{", "[]", "null", "{}", "\xff", R"({"version": "2.0"})", R"({"version": "1.0"})"})
