@@ -14,9 +14,12 @@ INFER = BUILD / "asap-infer"
 needs_programs = pytest.mark.skipif(not INFER.exists(), reason="the C++ runtime is not built: make cpp")
 
 
-def infer(*arguments: str | Path, text: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run ``asap-infer`` with ``text`` on stdin; it must exit with ``status``."""
-    done = subprocess.run([INFER, *arguments], input=text, capture_output=True, text=True, timeout=300)
+def infer(
+    *arguments: str | Path, folder: Path | None = None, text: str = "", status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run ``asap-infer`` in ``folder`` with ``text`` on stdin; it must exit with ``status``."""
+    command = [INFER, *arguments]
+    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, timeout=300)
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -1,15 +1,20 @@
 // asap-infer BUNDLE [--image FILE]... --prompt TEXT: answers a question about images from a bundle.
 //
-// The answer goes to stdout as it is written, a summary to stderr; with --json everything is one JSON document on stdout.
+// The answer goes to stdout as it is written, a summary to stderr; with --json everything is JSON on stdout.
 // --chat reads further turns from stdin, one a line. Wrong input is one line on stderr and status 2.
 
+#include <unistd.h>
+
+#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <iostream>
 #include <map>
 #include <optional>
-#include <stdexcept>
 #include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <asap/asap.hpp>
@@ -18,18 +23,23 @@
 namespace {
 
 constexpr char const* kUsage =
-    "usage: asap-infer BUNDLE [--image FILE]... --prompt TEXT [--chat] [--json]\n"
+    "usage: asap-infer BUNDLE [--image FILE]... --prompt TEXT\n"
     "  --image FILE          a picture; repeat it for several\n"
-    "  --prompt TEXT         the question; <image> marks say where images stand, without marks they come first\n"
-    "  --chat                further turns from stdin, one a line; '/image FILE' adds a picture to the next one\n"
+    "  --prompt TEXT         the question; images come first, or where <image> marks stand in it\n"
+    "  --chat                further turns from stdin, one a line\n"
     "  --max-new-tokens N    cut answers at N tokens (256)\n"
-    "  --keep N, --keep-ratio R, --budget N    visual tokens after the cut, as a number, a part, or the layers' mean\n"
-    "  --temperature T, --top-p P, --seed N    draw tokens instead of taking the likeliest\n"
+    "  --keep N, --keep-ratio R, --budget N\n"
+    "                        visual tokens after the cut, as a number, a part, or the layers' mean\n"
+    "  --temperature T, --top-p P, --seed N\n"
+    "                        draw tokens instead of taking the likeliest\n"
     "  --no-template         take the prompt as it is\n"
-    "  --provider auto|cpu|cuda|tensorrt, --threads N\n"
-    "  --repeat N            answer N times, for timings (--json lists them all)\n"
-    "  --json                answer, token ids, kept places and timings as JSON\n"
+    "  --provider NAME       cpu, cuda or tensorrt; the best of them that is there without it\n"
+    "  --threads N           of the CPU; one for each core without it\n"
+    "  --repeat N            answer N times, for timings\n"
+    "  --json                answer, token ids, kept places and timings as JSON; a list with --repeat\n"
     "  --version, --help\n";
+constexpr char const* kChatHelp =
+    "A line is a question; /image FILE brings an image to the next one, /quit ends.\n";
 
 struct Arguments {
     std::string bundle;
@@ -37,8 +47,8 @@ struct Arguments {
     std::optional<std::string> prompt;
     asap::Options options;
     asap::LoadOptions load;
-    int repeat = 1;
-    bool chat = false, json = false;
+    std::optional<int> repeat;
+    bool chat = false, json = false, help = false, version = false;
 };
 
 [[noreturn]] void refuse(std::string const& flag, char const* expected, std::string const& found) {
@@ -47,15 +57,11 @@ struct Arguments {
 
 template <typename Number>
 Number number(std::string const& flag, std::string const& text) {
-    try {
-        std::size_t used = 0;
-        double const value = std::stod(text, &used);
-        auto const result = static_cast<Number>(value);
-        if (used != text.size() || static_cast<double>(result) != value) throw std::invalid_argument(text);
-        return result;
-    } catch (std::logic_error const&) {  // invalid_argument and out_of_range
-        refuse(flag, "a number", text);
-    }
+    Number value{};
+    auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size())
+        refuse(flag, std::is_integral_v<Number> ? "a whole number" : "a number", text);
+    return value;
 }
 
 asap::Provider provider(std::string const& flag, std::string const& name) {
@@ -68,13 +74,24 @@ asap::Provider provider(std::string const& flag, std::string const& name) {
     return at->second;
 }
 
+void check(Arguments const& given) {
+    if (given.bundle.empty()) throw asap::Error("expected a bundle, found none; see asap-infer --help");
+    if (!given.prompt && !given.chat)
+        throw asap::Error("expected --prompt TEXT, found none; give one, or --chat for a conversation");
+    if (given.repeat && *given.repeat < 1)
+        throw asap::Error("expected --repeat of at least 1, found " + std::to_string(*given.repeat));
+    if (given.repeat && given.chat)
+        throw asap::Error("expected --repeat or --chat, found both; leave one of them out");
+}
+
 Arguments parsed(std::vector<std::string> const& words) {
     Arguments found;
     using Take = std::function<void(std::string const& flag, std::string const& value)>;
     std::map<std::string, Take> const with_value = {
         {"--image", [&](auto&, auto& value) { found.images.emplace_back(value); }},
         {"--prompt", [&](auto&, auto& value) { found.prompt = value; }},
-        {"--max-new-tokens", [&](auto& f, auto& v) { found.options.max_new_tokens = number<std::int64_t>(f, v); }},
+        {"--max-new-tokens",
+         [&](auto& f, auto& v) { found.options.max_new_tokens = number<std::int64_t>(f, v); }},
         {"--keep", [&](auto& f, auto& v) { found.options.keep = number<std::int64_t>(f, v); }},
         {"--keep-ratio", [&](auto& f, auto& v) { found.options.keep_ratio = number<double>(f, v); }},
         {"--budget", [&](auto& f, auto& v) { found.options.budget = number<double>(f, v); }},
@@ -89,23 +106,30 @@ Arguments parsed(std::vector<std::string> const& words) {
         {"--chat", [&] { found.chat = true; }},
         {"--json", [&] { found.json = true; }},
         {"--no-template", [&] { found.options.use_template = false; }},
+        {"--help", [&] { found.help = true; }},
+        {"-h", [&] { found.help = true; }},
+        {"--version", [&] { found.version = true; }},
     };
     for (std::size_t i = 0; i < words.size(); ++i) {
         std::string const& word = words[i];
-        if (auto const at = with_value.find(word); at != with_value.end()) {
-            if (i + 1 == words.size()) refuse(word, "a value", "none");
-            at->second(word, words[++i]);
-        } else if (auto const flag = alone.find(word); flag != alone.end()) {
-            flag->second();
-        } else if (word.rfind("--", 0) == 0 || !found.bundle.empty()) {
-            throw asap::Error("expected an option that asap-infer knows, found " + word + "; see asap-infer --help");
+        std::string const flag = word.rfind("--", 0) == 0 ? word.substr(0, word.find('=')) : word;
+        if (auto const at = with_value.find(flag); at != with_value.end()) {
+            bool const joined = flag.size() < word.size();  // --flag=value
+            if (!joined && i + 1 == words.size()) refuse(flag, "a value", "none");
+            at->second(flag, joined ? word.substr(flag.size() + 1) : words[++i]);
+        } else if (auto const known = alone.find(word); known != alone.end()) {
+            known->second();
+        } else if (word.rfind("-", 0) == 0) {
+            throw asap::Error("expected an option that asap-infer knows, found " + word +
+                              "; see asap-infer --help");
+        } else if (!found.bundle.empty()) {
+            throw asap::Error("expected one bundle, found " + found.bundle + " and " + word +
+                              "; give one of them");
         } else {
             found.bundle = word;
         }
     }
-    if (found.bundle.empty()) throw asap::Error("expected a bundle, found none; see asap-infer --help");
-    if (!found.prompt && !found.chat)
-        throw asap::Error("expected --prompt TEXT, found none; give one, or --chat for a conversation");
+    if (!found.help && !found.version) check(found);
     return found;
 }
 
@@ -137,8 +161,10 @@ std::string summary(asap::Answer const& answer) {
         kept = std::to_string(answer.kept_visual_tokens) + " of " + std::to_string(answer.visual_tokens) +
                " visual tokens kept";
     char line[200];
-    std::snprintf(line, sizeof line, "; preprocess %.3f s, vision %.3f s, prefill %.3f s, decode %.3f s, tokens %zu%s",
-                  timings.preprocess, timings.vision, timings.embed + timings.prefill, decode, answer.token_ids.size(),
+    std::snprintf(line, sizeof line,
+                  "; preprocess %.3f s, vision %.3f s, prefill %.3f s, decode %.3f s, tokens %zu%s",
+                  timings.preprocess, timings.vision, timings.embed + timings.prefill, decode,
+                  answer.token_ids.size(),
                   answer.stopped_by == asap::StoppedBy::length ? " (cut at --max-new-tokens)" : "");
     return kept + line;
 }
@@ -152,13 +178,20 @@ void show(asap::Answer const& answer, bool json) {
     }
 }
 
+/// Turns until /quit or the end of stdin; an error ends a script, but not a person's conversation.
 void converse(asap::Model const& model, Arguments const& given, asap::TextCallback const& on_text) {
     auto conversation = model.chat();
+    bool const at_terminal = isatty(STDIN_FILENO) == 1;
     std::vector<asap::ImageSource> images = given.images;
     auto const ask = [&](std::string const& text) {
-        show(conversation.ask(text, images, given.options, on_text), given.json);
-        images.clear();
+        try {
+            show(conversation.ask(text, std::exchange(images, {}), given.options, on_text), given.json);
+        } catch (asap::Error const& error) {
+            if (!at_terminal) throw;
+            std::cerr << "error: " << error.what() << '\n';
+        }
     };
+    if (at_terminal) std::cerr << kChatHelp;
     if (given.prompt) ask(*given.prompt);
     for (std::string line; std::getline(std::cin, line);) {
         if (line == "/quit") return;
@@ -169,35 +202,34 @@ void converse(asap::Model const& model, Arguments const& given, asap::TextCallba
     }
 }
 
-int answer(std::vector<std::string> const& words) {
-    Arguments const given = parsed(words);
+void answer(Arguments const& given) {
     auto const model = asap::load(given.bundle, given.load);
     asap::TextCallback on_text;
     if (!given.json) on_text = [](std::string const& piece) { std::cout << piece << std::flush; };
-    if (given.chat) {
-        converse(*model, given, on_text);
-        return 0;
-    }
-    if (given.repeat == 1) {
-        show(model->generate(given.images, *given.prompt, given.options, on_text), given.json);
-        return 0;
-    }
+    if (given.chat) return converse(*model, given, on_text);
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
-    for (int i = 0; i < given.repeat; ++i) all.push_back(as_json(model->generate(given.images, *given.prompt, given.options)));
-    std::cout << all.dump(2) << '\n';
-    return 0;
+    for (int i = 0; i < given.repeat.value_or(1); ++i) {
+        auto const answered = model->generate(given.images, *given.prompt, given.options, on_text);
+        if (given.repeat && given.json)
+            all.push_back(as_json(answered));
+        else
+            show(answered, given.json);
+    }
+    if (given.repeat && given.json) std::cout << all.dump(2) << '\n';
 }
 
 }  // namespace
 
 int main(int count, char** values) {
-    std::vector<std::string> const words(values + 1, values + count);
-    for (std::string const& word : words) {
-        if (word == "--help" || word == "-h") return std::cout << kUsage, 0;
-        if (word == "--version") return std::cout << "asap-infer " ASAP_VERSION << '\n', 0;
-    }
     try {
-        return answer(words);
+        Arguments const given = parsed({values + 1, values + count});
+        if (given.help)
+            std::cout << kUsage;
+        else if (given.version)
+            std::cout << "asap-infer " ASAP_VERSION << '\n';
+        else
+            answer(given);
+        return 0;
     } catch (asap::Error const& error) {
         std::cerr << "error: " << error.what() << '\n';
         return 2;

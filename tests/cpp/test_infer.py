@@ -1,0 +1,50 @@
+"""``asap-infer`` as a user meets it: its options, and what it says to wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from cpp.programs import answers, infer, needs_programs
+
+pytestmark = needs_programs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "expected a bundle, found none; see asap-infer --help"),
+        ("out", "expected --prompt TEXT, found none; give one, or --chat for a conversation"),
+        ("out --prompt", "expected a value after --prompt, found none"),
+        ("out other --prompt a", "expected one bundle, found out and other; give one of them"),
+        ("out --propmt a", "expected an option that asap-infer knows, found --propmt; see asap-infer --help"),
+        ("-x", "expected an option that asap-infer knows, found -x; see asap-infer --help"),
+        ("out --prompt a --threads 1.5", "expected a whole number after --threads, found 1.5"),
+        ("out --prompt a --seed -1", "expected a whole number after --seed, found -1"),
+        ("out --prompt a --top-p much", "expected a number after --top-p, found much"),
+        ("out --prompt a --provider gpu", "expected auto, cpu, cuda or tensorrt after --provider, found gpu"),
+        ("out --prompt a --repeat 0", "expected --repeat of at least 1, found 0"),
+        ("out --chat --repeat 2", "expected --repeat or --chat, found both; leave one of them out"),
+        (
+            "out --prompt=a",
+            "expected a bundle folder at out, found nothing; make one with asap-export --output",
+        ),
+    ],
+)
+def test_wrong_options_get_one_line(tmp_path: Path, arguments: str, said: str) -> None:
+    refused = infer(*arguments.split(), status=2, folder=tmp_path)
+    assert (refused.stdout, refused.stderr) == ("", f"error: {said}\n")
+
+
+def test_help_is_no_error() -> None:
+    assert infer("--help").stdout.startswith("usage: asap-infer BUNDLE")
+
+
+def test_answers_repeat_alike(fp16_bundle: Path) -> None:
+    [several] = answers(fp16_bundle, "--prompt", "Say something.", "--repeat", "2", "--max-new-tokens=3")
+    assert len(several) == 2 and several[0]["token_ids"] == several[1]["token_ids"]
+
+
+def test_a_wrong_turn_ends_a_script(fp16_bundle: Path) -> None:
+    turns = "/image nowhere.png\nWhat is this?\nAnd this?\n"
+    done = infer(fp16_bundle, "--chat", text=turns, status=2)
+    assert done.stderr == "error: expected an image file at nowhere.png, found nothing; check the path\n"
