@@ -7,7 +7,7 @@
 # WHEEL is the folder of the Python package onnxruntime, whose shared library is then the one used, so that C++ and
 # Python run the same; without it Debian's library is. Headers are those of libonnxruntime-dev: from this release of
 # Debian, or, where that has none yet, from trixie's. ONNX Runtime's C interface is stable: older headers go with a newer
-# library.
+# library. What is laid out in FOLDER already is left alone: a release of ONNX Runtime, unpacked there, is as good.
 set -eu
 folder=$1
 wheel=${2:-}
@@ -38,6 +38,12 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/sources" "$work/lists/partial" "$work/archives/partial" "$folder/include" "$folder/lib"
 options="-o Dir::Cache::archives=$work/archives -o APT::Sandbox::User=root -o Debug::NoLocking=1"
 if [ -z "$(apt-cache policy libonnxruntime-dev 2>/dev/null | sed -n 's/ *Candidate: //p' | grep -v none)" ]; then
+    system=$(. /etc/os-release && echo "$ID")
+    if [ "$system" != debian ]; then
+        echo "expected a package libonnxruntime-dev, found none for $system; unpack a release of ONNX Runtime, its include/" \
+            "and lib/, into $folder" >&2
+        exit 2
+    fi
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
         [ -f "$file" ] || continue
