@@ -57,24 +57,28 @@ def test_other_versions_are_refused(prefix: Path, tmp_path: Path, version: str) 
     assert f'compatible with requested version "{version}"' in " ".join(said.split())
 
 
+def compiles(prefix: Path, source: str) -> None:
+    warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
+    command = (COMPILER, "-std=c++17", "-fsyntax-only", *warnings, "-I", prefix / "include", "-x", "c++", "-")
+    assert done(*command, text=source) == ""
+
+
 @needs_programs
 @pytest.mark.parametrize("header", [name.removesuffix(".in") for name in HEADERS])
 def test_headers_need_nothing_before_them(prefix: Path, header: str) -> None:
-    warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
-    compiled = (
-        COMPILER,
-        "-std=c++17",
-        "-fsyntax-only",
-        *warnings,
-        "-I",
-        prefix / "include",
-        "-x",
-        "c++",
-        "-",
-    )
-    assert done(*compiled, text=f"#include <asap/{header}>\n#include <asap/{header}>\n") == ""
+    compiles(prefix, f"#include <asap/{header}>\n#include <asap/{header}>\n")
+
+
+@needs_programs
+def test_the_conversation_of_the_documentation_compiles(prefix: Path) -> None:
+    shown = cpp_in(ROOT / "engines" / "README.md")
+    compiles(prefix, f"#include <iostream>\n#include <asap/asap.hpp>\nint main() {{\n{shown}}}\n")
+
+
+def cpp_in(document: Path) -> str:
+    """The first piece of C++ in a document."""
+    return document.read_text().partition("```cpp\n")[2].partition("```")[0]
 
 
 def test_the_readme_shows_what_is_compiled() -> None:
-    shown = (ROOT / "README.md").read_text().partition("```cpp\n")[2].partition("```")[0]
-    assert shown == (MINIMAL / "main.cpp").read_text()
+    assert cpp_in(ROOT / "README.md") == (MINIMAL / "main.cpp").read_text()
