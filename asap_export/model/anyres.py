@@ -20,10 +20,12 @@ from asap_export.errors import UserError
 from asap_export.spec import ModelSpec
 
 __all__ = [
+    "LARGEST_RESIZED",
     "Packing",
     "Size",
     "TileGeometry",
     "best_resolution",
+    "check_resizable",
     "max_tiles",
     "max_visual_tokens",
     "packing",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 Size = tuple[int, int]
+
+LARGEST_RESIZED = 178_956_970  # pixels that an image may become on its way to tiles: the largest file's
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,25 @@ def best_resolution(image_size: Size, geometry: TileGeometry) -> Size:
         return kept, kept - pinpoint[0] * pinpoint[1]
 
     return max(geometry.grid_pinpoints, key=kept_and_saved)  # the first of equals, as in transformers
+
+
+def check_resizable(image_size: Size, geometry: TileGeometry) -> None:
+    """Raise UserError for an image of so extreme a shape that some image processor would make more than
+    ``LARGEST_RESIZED`` pixels of it: resized along one side only, padded to a square, or with its shortest edge
+    as long as a tile's."""
+    _check_size(image_size)
+    height, width = image_size
+    longest, tile = max(image_size), geometry.tile_size
+    if geometry.grid_pinpoints:
+        tall, wide = best_resolution(image_size, geometry)
+        most = max(longest * tile, height * wide, width * tall)
+    else:
+        most = max(longest * max(tile, longest), -(-tile * tile * longest // min(image_size)))
+    if most > LARGEST_RESIZED:
+        raise UserError(
+            f"expected an image that becomes at most {LARGEST_RESIZED} pixels while it is resized, found "
+            f"{width} x {height}; scale it down or crop it"
+        )
 
 
 def _check_size(image_size: Size) -> None:

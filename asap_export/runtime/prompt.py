@@ -11,7 +11,7 @@ from PIL.Image import Image
 from transformers import AutoProcessor
 
 from asap_export.errors import UserError
-from asap_export.model.anyres import Packing, Size, TileGeometry, packing
+from asap_export.model.anyres import Packing, Size, TileGeometry, check_resizable, packing
 from asap_export.runtime.images import ImageSource, read_image
 from asap_export.runtime.session import Session
 from asap_export.spec import ModelSpec
@@ -160,6 +160,8 @@ class PromptReader:
     def _prompt(self, text: str, images: Sequence[ImageSource], special: bool) -> Prompt:
         pictures = [read_image(image) for image in images]
         sizes = tuple((picture.height, picture.width) for picture in pictures)
+        for size in sizes:
+            check_resizable(size, self._geometry)
         packed = packing(sizes, self._geometry)
         if self._preprocess is None:
             return self._processed(text, pictures, sizes, packed, special)

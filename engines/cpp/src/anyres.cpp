@@ -132,6 +132,23 @@ Size best_resolution(Size image, TileGeometry const& geometry) {
     return *std::max_element(pinpoints.begin(), pinpoints.end(), worse);  // the first of equals, as in Python
 }
 
+void check_resizable(Size image, TileGeometry const& geometry) {
+    check_size(image);
+    auto const [shortest, longest] = std::minmax(image.height, image.width);
+    std::int64_t const tile = geometry.tile_size;
+    bool fits = longest <= kLargestResized / tile;
+    if (geometry.grid_pinpoints.empty()) {
+        fits = fits && longest * longest <= kLargestResized && longest <= kLargestResized * shortest / (tile * tile);
+    } else {
+        Size const best = best_resolution(image, geometry);
+        fits = fits && std::max(image.height * best.width, image.width * best.height) <= kLargestResized;
+    }
+    if (!fits)
+        throw Error("expected an image that becomes at most " + std::to_string(kLargestResized) +
+                    " pixels while it is resized, found " + std::to_string(image.width) + " x " +
+                    std::to_string(image.height) + "; scale it down or crop it");
+}
+
 std::int64_t tile_count(Size image, TileGeometry const& geometry) {
     check_size(image);
     if (geometry.grid_pinpoints.empty()) return 1;

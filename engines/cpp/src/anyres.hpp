@@ -47,6 +47,13 @@ struct Packing {
 /// be one. Throws `Error`, as all functions below, for an image with a side below 1 or above 2^31 - 1 pixels.
 Size best_resolution(Size image, TileGeometry const& geometry);
 
+/// The most pixels that an image may become on its way to tiles: as many as the largest image file has.
+constexpr std::int64_t kLargestResized = 178'956'970;
+
+/// Throws `Error` for an image of so extreme a shape that some image processor would make more than `kLargestResized`
+/// pixels of it: resized along one side only, padded to a square, or with its shortest edge as long as a tile's.
+void check_resizable(Size image, TileGeometry const& geometry);
+
 /// Tiles of an image, the base tile included.
 std::int64_t tile_count(Size image, TileGeometry const& geometry);
 

@@ -7,7 +7,7 @@
 
 #include <asap/error.hpp>
 
-#include "wording.hpp"
+#include "onnxruntime_error.hpp"
 
 namespace asap::detail {
 
@@ -81,7 +81,7 @@ public:
         try {
             return bound_run(inputs, on_host);
         } catch (Ort::Exception const& error) {
-            throw Error(reason(error));
+            throw not_run(name_, error);
         }
     }
 
@@ -118,15 +118,6 @@ private:
                                         onnx_type(tensor.dtype()));
     }
 
-    std::string reason(Ort::Exception const& error) const {
-        std::string const said = one_line(error.what());
-        for (char const* const sign : {"Failed to allocate", "bad_alloc", "bad allocation", "out of memory"})
-            if (said.find(sign) != std::string::npos)
-                return "expected memory for a run of " + name_ + ", found too little; shorten the request, use a "
-                       "smaller image, or export with --quantize int4";
-        return "expected ONNX Runtime to run " + name_ + ", found: " + said;
-    }
-
     Ort::Session session_;
     std::string name_;
     Ort::MemoryInfo host_, device_;
@@ -146,7 +137,7 @@ void append_cuda(Ort::SessionOptions& options) {
 
 Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
     Ort::SessionOptions result;
-    result.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+    result.SetLogSeverityLevel(kQuiet);
     if (options.threads) result.SetIntraOpNumThreads(*options.threads);
     if (options.mapped) {
         result.SetGraphOptimizationLevel(ORT_DISABLE_ALL);
@@ -165,20 +156,23 @@ bool has_cuda_provider() {
     return std::find(names.begin(), names.end(), "CUDAExecutionProvider") != names.end();
 }
 
+void check_threads(std::optional<int> threads) {
+    if (threads && *threads < 1)
+        throw Error("expected --threads of at least 1, found " + std::to_string(*threads) +
+                    "; leave it out for one per core");
+}
+
 std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std::filesystem::path const& file,
                                                OnnxRuntimeOptions const& options) {
-    if (options.threads && *options.threads < 1)
-        throw Error("expected --threads of at least 1, found " + std::to_string(*options.threads) +
-                    "; leave it out for one per core");
+    check_threads(options.threads);
     if (options.cuda && !has_cuda_provider())
-        throw Error("expected ONNX Runtime with CUDAExecutionProvider, found only CPUExecutionProvider; link a build "
-                    "of it with CUDA or use --provider cpu");
+        throw Error("expected ONNX Runtime with CUDAExecutionProvider, found only cpu; link a build of it with "
+                    "CUDA or use --provider cpu");
     try {
         Ort::Session session(environment, file.c_str(), session_options(options));
         return std::make_unique<OnnxRuntimeSession>(std::move(session), options.cuda, file.filename().string());
     } catch (Ort::Exception const& error) {
-        throw Error("expected a graph for ONNX Runtime " + Ort::GetVersionString() + " in " + file.string() +
-                    ", found: " + one_line(error.what()));
+        throw not_opened(file.string(), error);
     }
 }
 

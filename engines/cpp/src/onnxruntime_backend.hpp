@@ -20,6 +20,9 @@ struct OnnxRuntimeOptions {
 /// Whether the ONNX Runtime that this program runs with has the CUDA provider.
 bool has_cuda_provider();
 
+/// Throws `Error` for a number of threads below 1.
+void check_threads(std::optional<int> threads);
+
 /// Opens the graph in `file`. Throws `Error` where this ONNX Runtime lacks the provider or cannot load the graph.
 /// `environment` must outlive the session.
 std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std::filesystem::path const& file,

@@ -2,17 +2,19 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <asap/error.hpp>
 #include <onnxruntime_cxx_api.h>
 
-#include "wording.hpp"
+#include "onnxruntime_backend.hpp"
+#include "onnxruntime_error.hpp"
 
 namespace asap::detail {
 
 struct Preprocessor::Graph {
-    Ort::Env environment{ORT_LOGGING_LEVEL_ERROR, "asap_preprocess"};
+    Ort::Env environment{kQuiet, "asap_preprocess"};
     Ort::Session session{nullptr};
     Ort::MemoryInfo host = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault);
 
@@ -30,9 +32,11 @@ struct Preprocessor::Graph {
 
 namespace {
 
-Ort::SessionOptions session_options() {
+Ort::SessionOptions session_options(std::optional<int> threads) {
+    check_threads(threads);
     Ort::SessionOptions options;
-    options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+    options.SetLogSeverityLevel(kQuiet);
+    if (threads) options.SetIntraOpNumThreads(*threads);
     options.AddConfigEntry("session.intra_op.allow_spinning",
                            "0");   // other graphs run next, on the same cores
     options.DisableCpuMemArena();  // it would keep what the largest image needed
@@ -55,14 +59,13 @@ void check_bytes(Image const& image) {
 
 }  // namespace
 
-Preprocessor::Preprocessor(Bundle const& bundle)
+Preprocessor::Preprocessor(Bundle const& bundle, std::optional<int> threads)
     : geometry_(TileGeometry::of(bundle.manifest.model)), graph_(std::make_unique<Graph>()) {
     auto const path = bundle.graph_path("preprocess");
     try {
-        graph_->session = Ort::Session(graph_->environment, path.c_str(), session_options());
+        graph_->session = Ort::Session(graph_->environment, path.c_str(), session_options(threads));
     } catch (Ort::Exception const& error) {
-        throw Error("expected a graph for ONNX Runtime " + Ort::GetVersionString() + " in " + path.string() +
-                    ", found: " + one_line(error.what()));
+        throw not_opened(path.string(), error);
     }
 }
 
@@ -70,6 +73,7 @@ Preprocessor::~Preprocessor() = default;
 
 std::vector<float> Preprocessor::pixel_values(Image const& image) const {
     check_bytes(image);
+    check_resizable({image.height, image.width}, geometry_);
     std::vector<std::int64_t> const expected = {tile_count({image.height, image.width}, geometry_), 3,
                                                 geometry_.tile_size, geometry_.tile_size};
     try {
@@ -83,8 +87,7 @@ std::vector<float> Preprocessor::pixel_values(Image const& image) const {
         auto const* const values = tiles.GetTensorData<float>();
         return {values, values + info.GetElementCount()};
     } catch (Ort::Exception const& error) {
-        throw Error("expected ONNX Runtime to run preprocess.onnx on an image of " +
-                    by(image.width, image.height) + " pixels, found: " + one_line(error.what()));
+        throw not_run("preprocess.onnx", error);
     }
 }
 

@@ -56,8 +56,8 @@ std::string expanded(std::string const& text, std::string const& mark, std::vect
 
 }  // namespace
 
-PromptReader::PromptReader(Bundle const& bundle)
-    : manifest_(bundle.manifest), tokenizer_(content(bundle.path / "tokenizer.json")), preprocessor_(bundle) {}
+PromptReader::PromptReader(Bundle const& bundle, std::optional<int> threads)
+    : manifest_(bundle.manifest), tokenizer_(content(bundle.path / "tokenizer.json")), preprocessor_(bundle, threads) {}
 
 Inputs PromptReader::read(std::string const& text, std::vector<ImageSource> const& images, bool use_template) const {
     check_marks(text, images.size(), use_template);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ namespace asap::detail {
 /// Reads prompts for one bundle. Thread-safe.
 class PromptReader {
 public:
-    explicit PromptReader(Bundle const& bundle);
+    /// `threads`: of preprocessing, by default one for each core.
+    explicit PromptReader(Bundle const& bundle, std::optional<int> threads = {});
 
     /// The first prompt of a conversation.
     ///

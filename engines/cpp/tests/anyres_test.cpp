@@ -42,6 +42,7 @@ TEST(Anyres, countsAreThoseOfPythonToTheToken) {
             SCOPED_TRACE(record["name"].get<std::string>() + " " + image.dump());
             ASSERT_EQ(tile_count(size_of(image), geometry), image[2]);
             ASSERT_EQ(visual_token_count(size_of(image), geometry), image[3]);
+            ASSERT_EQ(refusal([&] { check_resizable(size_of(image), geometry); }).empty(), image[6]);
             if (!geometry.grid_pinpoints.empty()) {
                 Size const best{image[4].get<std::int64_t>(), image[5].get<std::int64_t>()};
                 ASSERT_EQ(best_resolution(size_of(image), geometry), best);
@@ -71,6 +72,13 @@ TEST(Anyres, anImageWithoutPixelsIsRefusedWithPythonsWords) {
                   visual_token_count({-3, 1}, geometry);
               }),
               "expected an image of at least 1 x 1 pixel, found 1 x -3; give another");
+}
+
+TEST(Anyres, aShapeThatWouldTakeMemoryWithoutBoundIsRefusedWithPythonsWords) {
+    TileGeometry const geometry{336, 14, {}};
+    EXPECT_EQ(refusal([&] { check_resizable({1, 65000}, geometry); }),
+              "expected an image that becomes at most 178956970 pixels while it is resized, found 65000 x 1; scale it "
+              "down or crop it");
 }
 
 TEST(Anyres, sidesWhoseProductOverflowsAreRefused) {
