@@ -1,21 +1,27 @@
 """How much memory a long step may take on this machine, asked before it starts."""
 
+import os
 from pathlib import Path
 
 __all__ = ["available_memory", "gigabytes"]
 
 
+# Address space that a thread's stack and the C library's allocator set aside for it and do not fill.
+_THREAD = 64 << 20
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes that can be allocated now without swapping: the kernel's own estimate, and what is left of the
-    limits of the container this process runs in. ``root`` stands for the file system's root in tests."""
+    limits of the container this process runs in and of its address space. ``root`` stands for the file
+    system's root in tests."""
     lines = (root / "proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    return max(0, min([free, *_left_in_containers(root)]))
+    return max(0, min([free, *_left_in_containers(root), *_left_in_address_space(root)]))
 
 
 def gigabytes(size: float) -> str:
-    """A number of bytes as "4.2 GB"."""
-    return f"{size / 1e9:.1f} GB"
+    """A number of bytes as "4.2 GB", or below a tenth of that unit as "67 MB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
 
 
 def _left_in_containers(root: Path) -> list[int]:
@@ -41,6 +47,23 @@ def _left_in_containers(root: Path) -> list[int]:
             if folder == top:
                 break
     return left
+
+
+def _left_in_address_space(root: Path) -> list[int]:
+    """What is left of ``ulimit -v``, less what threads may still set aside."""
+    limit = _behind("Max address space", root / "proc/self/limits")
+    if not limit.isdigit():  # "unlimited"
+        return []
+    used = int(_behind("VmSize:", root / "proc/self/status") or 0) * 1024
+    return [int(limit) - used - _THREAD * (os.cpu_count() or 1)]
+
+
+def _behind(name: str, file: Path) -> str:
+    """The first word behind ``name`` at the start of a line."""
+    for line in _text(file).splitlines():
+        if line.startswith(name):
+            return (line.removeprefix(name).split() or [""])[0]
+    return ""
 
 
 def _page_cache(group: Path) -> int:

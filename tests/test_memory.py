@@ -1,10 +1,11 @@
 """Available memory: what the kernel says, and no more than the container's limit leaves."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from asap_export.memory import available_memory
+from asap_export.memory import available_memory, gigabytes
 
 MIB = 1 << 20
 
@@ -67,3 +68,29 @@ def test_a_limit_that_is_used_up_leaves_nothing(machine):
 
 def test_this_machine_has_some():
     assert available_memory() > 64 * MIB
+
+
+def test_a_limit_of_the_address_space_counts_less_what_threads_set_aside(machine):
+    threads = 64 * MIB * (os.cpu_count() or 1)
+    root = machine(
+        **{
+            "proc/self/limits": f"Limit  Soft Limit  Hard Limit  Units\n"
+            f"Max address space         {threads + 900 * MIB}   unlimited   bytes\n",
+            "proc/self/status": f"Name: x\nVmPeak: 1 kB\nVmSize:\t  {300 * 1024} kB\n",
+        }
+    )
+    assert available_memory(root) == 600 * MIB
+
+
+def test_no_limit_of_the_address_space(machine):
+    line = "Max address space         unlimited            unlimited            bytes\n"
+    assert available_memory(machine(**{"proc/self/limits": line})) == 4096 * MIB
+
+
+def test_sizes_read_in_the_unit_that_shows_them():
+    assert [gigabytes(size) for size in (4_200_000_000, 100_000_000, 67_400_000, 0)] == [
+        "4.2 GB",
+        "0.1 GB",
+        "67 MB",
+        "0 MB",
+    ]

@@ -62,7 +62,7 @@ class OrtAnswers:
     def answer(self, seen: Seen, pruning: PruningConfig, keep: int) -> list[list[int]]:
         """The new tokens of every question, the end token left out."""
         plain = self._graphs[pruning]
-        graphs = _SeenGraphs(plain.manifest, plain.sessions, plain.dtype, seen.features)
+        graphs = _SeenGraphs(plain.manifest, plain.sessions, plain.dtype, features=seen.features)
         answers: dict[int, list[int]] = {}
         for head in seen.read.heads:
             if pruning.prunes:

@@ -1,6 +1,7 @@
 """The loop from prompts to tokens: one prefill, then one step per token, for a batch of rows."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -86,6 +87,8 @@ class _Prefill:
 def _prefill(
     graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache
 ) -> _Prefill:
+    if not all(len(prompt.input_ids) for prompt in prompts):
+        raise UserError("expected a prompt of at least 1 token, found an empty one; ask something")
     input_ids, new_mask = left_padded([prompt.input_ids for prompt in prompts])  # [B, T]
     visual_mask = input_ids == graphs.manifest.model.image_token_id  # [B, T]
     if visual_mask[:, -1].any():  # it could be pruned, and the logits are those of the last position
@@ -95,13 +98,15 @@ def _prefill(
     _check_room(graphs, requests, new_mask, length, cache)
     sizes = [size for prompt in prompts for size in prompt.image_sizes]
     gather_index = packing(sizes, TileGeometry.of(graphs.manifest.model)).gather_index  # [N]
-    begin = perf_counter()
-    features = graphs.image_features(np.concatenate([p.pixel_values for p in prompts]), gather_index)
-    seen = perf_counter()
-    embeds = graphs.inputs_embeds(input_ids, features)  # [B, T, D]
-    embedded = perf_counter()
-    step = graphs.step(embeds, new_mask, visual_mask, length, cache)
-    end = perf_counter()
+    rows, new = new_mask.shape
+    with graphs.memory.room(rows, new, cache.length) if graphs.memory else nullcontext():
+        begin = perf_counter()
+        features = graphs.image_features(np.concatenate([p.pixel_values for p in prompts]), gather_index)
+        seen = perf_counter()
+        embeds = graphs.inputs_embeds(input_ids, features)  # [B, T, D]
+        embedded = perf_counter()
+        step = graphs.step(embeds, new_mask, visual_mask, length, cache)
+        end = perf_counter()
     kept = np.take_along_axis(visual_mask, step.kept_index, axis=1)  # [B, K]
     padding = new_mask.shape[1] - new_mask.sum(axis=1, keepdims=True)  # [B, 1]
     return _Prefill(
@@ -172,8 +177,6 @@ def _check_room(
     """Raise UserError where a row would run beyond the model's positions, or the cache beyond its engine."""
     positions = graphs.manifest.model.max_position_embeddings
     tokens = new_mask.sum(axis=1)  # [B]
-    if not tokens.all():
-        raise UserError("expected a prompt of at least 1 token, found an empty one; ask something")
     for fed, count, request in zip(cache.fed.tolist(), tokens.tolist(), requests, strict=True):
         room = positions - fed - count + 1  # the last new token is never fed
         if request.max_new_tokens > room:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from asap_export.bundle import Manifest
 from asap_export.runtime.cache import Cache, Integers, empty_cache
+from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
 __all__ = ["Graphs", "Step"]
@@ -23,11 +24,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Graphs:
-    """``dtype`` is the graphs' own: the manifest's, unless the sessions hold graphs of another."""
+    """``dtype`` is the graphs' own: the manifest's, unless the sessions hold graphs of another. ``memory`` is
+    asked before a prompt runs, where that takes the host's."""
 
     manifest: Manifest
     sessions: Sessions
     dtype: str
+    memory: RunMemory | None = None
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:

@@ -38,6 +38,10 @@ def read_image(source: ImageSource) -> Image.Image:
             f"expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, found more in {name}; "
             "scale it down"
         ) from error
+    except MemoryError as error:
+        raise UserError(
+            f"expected a readable image in {name}, found: too little memory for its pixels; give another"
+        ) from error
     except UnidentifiedImageError as error:
         raise UserError(f"expected an image in {name}, found another kind of file; give another") from error
     except Exception as error:  # on damaged files Pillow's decoders raise errors of many kinds

@@ -1,6 +1,7 @@
 """Graphs in ONNX Runtime, on its CPU or CUDA execution provider."""
 
 import ctypes
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProv
 # Scores are float32, and TF32's ten bits of mantissa would not be.
 _OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_ERROR = 3  # of ONNX Runtime's severities
+_FATAL = 4  # of ONNX Runtime's severities: what it logs as an error it throws, too, and then it is told once
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")  # before the words of an exception
 _ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16, which numpy has no name for
 
 
@@ -50,7 +52,7 @@ class OnnxRuntimeSession:
                 f"expected --threads of at least 1, found {threads}; leave it out for one per core"
             )
         options = ort.SessionOptions()
-        options.log_severity_level = _ERROR
+        options.log_severity_level = _FATAL
         if mapped:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
@@ -67,8 +69,13 @@ class OnnxRuntimeSession:
                 graph, options, providers=[(wanted, _OPTIONS[provider])], disabled_optimizers=disabled
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = " ".join(str(error).split())
+            reason = _CODE.sub("", " ".join(str(error).split()))
             place = weights if isinstance(graph, bytes) else graph
+            if _wants_memory(error):
+                raise UserError(
+                    f"expected memory to open {place}, found too little; use a larger machine, or export with "
+                    "--quantize int4"
+                ) from error
             raise UserError(
                 f"expected a graph for ONNX Runtime {ort.__version__} in {place}, found: {reason}"
             ) from error
@@ -78,6 +85,7 @@ class OnnxRuntimeSession:
                 "libraries or use --provider cpu"
             )
         self._device = provider
+        self._name = graph.name if isinstance(graph, Path) else "a graph"
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Tensor], on_host: Collection[str] = ()) -> dict[str, Tensor]:
@@ -86,12 +94,26 @@ class OnnxRuntimeSession:
             binding.bind_ortvalue_input(name, _ort_value(value))
         for name in self._outputs:
             binding.bind_output(name, "cpu" if name in on_host else self._device)
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            if not _wants_memory(error):
+                raise
+            raise UserError(
+                f"expected memory for a run of {self._name}, found too little; shorten the request, use a smaller "
+                "image, or export with --quantize int4"
+            ) from error
         outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
         return {name: _array(value) if name in on_host else value for name, value in outputs.items()}
 
     def longest(self, name: str, axis: int) -> int | None:
         return None
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Allocators, operator new and the start of threads each have their own words."""
+    signs = ("Failed to allocate", "bad_alloc", "bad allocation", "out of memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _require_provider(provider: str) -> None:

@@ -73,3 +73,19 @@ def test_what_onnx_runtime_cannot_load_is_refused_in_one_line(tmp_path: Path) ->
 def test_threads_are_counted_from_one(doubling: Path) -> None:
     with pytest.raises(UserError, match=r"expected --threads of at least 1, found 0"):
         OnnxRuntimeSession(doubling, threads=0)
+
+
+def test_a_run_that_memory_cannot_hold_is_refused_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        huge (int64[1] shape) => (float[n] zeros) { zeros = ConstantOfShape(shape) }"""
+    )
+    onnx.save(graph, tmp_path / "huge.onnx")
+    session = OnnxRuntimeSession(tmp_path / "huge.onnx", threads=1)
+    with pytest.raises(
+        UserError, match=r"^expected memory for a run of huge\.onnx, found too little; shorten the"
+    ):
+        session.run({"shape": np.array([1 << 48])})
+    assert capfd.readouterr().err == ""  # nothing is logged beside the exception

@@ -29,7 +29,7 @@ Answer Conversation::ask(std::string const& prompt, std::vector<ImageSource> con
                          TextCallback const& on_text) {
     return detail::guarded([&] {
         auto const begin = std::chrono::steady_clock::now();
-        Inputs const inputs = state_->cache ? runtime_->read_turn(images, prompt, state_->last_token)
+        Inputs const inputs = state_->cache ? runtime_->read_turn(images, prompt, options, state_->last_token)
                                             : runtime_->read(images, prompt, options);
         std::chrono::duration<double> const preprocess = std::chrono::steady_clock::now() - begin;
         detail::Answered done = runtime_->answer(inputs, options, state_->cache ? *state_->cache : runtime_->empty_cache(),

@@ -105,17 +105,18 @@ Prefill prefill(Manifest const& manifest, Graphs const& graphs, Inputs const& in
     std::int64_t const kept_length = visual ? std::min(count, keep + count - visual) : count;
     check_room(manifest, graphs, options, count, kept_length, cache);
 
-    auto const begin = Clock::now();
-    TensorPtr const features = graphs.image_features(inputs.pixel_values, packed.gather_index);
-    auto const seen = Clock::now();
-    TensorPtr const embeds = graphs.inputs_embeds(inputs.input_ids, features);
-    auto const embedded = Clock::now();
-    Step step = graphs.step(embeds, mask, kept_length, cache);
-    auto const end = Clock::now();
-
-    std::int64_t kept = 0;
-    for (std::int64_t const place : step.kept_index) kept += mask.at(static_cast<std::size_t>(place));
-    return {std::move(step), visual, kept, seconds(begin, seen), seconds(seen, embedded), seconds(embedded, end)};
+    return graphs.with_room(count, cache, [&]() -> Prefill {
+        auto const begin = Clock::now();
+        TensorPtr const features = graphs.image_features(inputs.pixel_values, packed.gather_index);
+        auto const seen = Clock::now();
+        TensorPtr const embeds = graphs.inputs_embeds(inputs.input_ids, features);
+        auto const embedded = Clock::now();
+        Step step = graphs.step(embeds, mask, kept_length, cache);
+        auto const end = Clock::now();
+        std::int64_t kept = 0;
+        for (std::int64_t const place : step.kept_index) kept += mask.at(static_cast<std::size_t>(place));
+        return {std::move(step), visual, kept, seconds(begin, seen), seconds(seen, embedded), seconds(embedded, end)};
+    });
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ std::int64_t length(std::size_t size) { return static_cast<std::int64_t>(size); 
 
 }  // namespace
 
-Graphs::Graphs(Manifest const& manifest, Sessions sessions)
-    : manifest_(manifest), sessions_(std::move(sessions)), dtype_(dtype_named(manifest.dtype)) {}
+Graphs::Graphs(Manifest const& manifest, Sessions sessions, bool on_host)
+    : manifest_(manifest), sessions_(std::move(sessions)), dtype_(dtype_named(manifest.dtype)), on_host_(on_host) {}
 
 KvCache Graphs::empty_cache() const { return detail::empty_cache(manifest_, dtype_); }
 

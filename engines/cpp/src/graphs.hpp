@@ -9,6 +9,7 @@
 #include "backend.hpp"
 #include "kv_cache.hpp"
 #include "manifest.hpp"
+#include "memory.hpp"
 
 namespace asap::detail {
 
@@ -20,7 +21,8 @@ struct Step {
 
 class Graphs {
 public:
-    Graphs(Manifest const& manifest, Sessions sessions);
+    /// `on_host`: the sessions run in the host's memory, which is asked before a prompt runs.
+    Graphs(Manifest const& manifest, Sessions sessions, bool on_host = false);
 
     KvCache empty_cache() const;
 
@@ -39,10 +41,19 @@ public:
     Step step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> const& visual_mask, std::int64_t kept_length,
               KvCache const& cache) const;
 
+    /// What `run` returns, which feeds `count` new tokens to all three graphs. Throws `Error` before, where the host's
+    /// memory is needed and there is too little.
+    template <typename Run>
+    auto with_room(std::int64_t count, KvCache const& cache, Run run) const {
+        return on_host_ ? memory_.with_room(manifest_.model, count, cache.longest(), run) : run();
+    }
+
 private:
     Manifest const& manifest_;
     Sessions sessions_;
     Dtype dtype_;
+    bool on_host_;
+    mutable RunMemory memory_;
 };
 
 }  // namespace asap::detail

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <sstream>
+#include <thread>
 
 #include <asap/error.hpp>
 
@@ -17,6 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
+// Address space that a thread's stack and the C library's allocator set aside for it and do not fill.
+constexpr std::int64_t kOfAThread = 64 << 20;
 
 std::string text(fs::path const& file) {
     std::ifstream stream(file);
@@ -35,10 +38,10 @@ std::optional<std::int64_t> number(fs::path const& file) {
 std::optional<std::int64_t> entry(std::string const& lines, std::string const& name) {
     std::istringstream stream(lines);
     for (std::string line; std::getline(stream, line);) {
-        std::istringstream words(line);
-        std::string found;
+        if (line.compare(0, name.size(), name) != 0) continue;
+        std::istringstream words(line.substr(name.size()));
         std::int64_t value;
-        if (words >> found >> value && found == name) return value;
+        if (words.peek() <= ' ' && words >> value) return value;
     }
     return std::nullopt;
 }
@@ -76,6 +79,14 @@ std::int64_t left_in_containers(fs::path const& root) {
     return least;
 }
 
+/// What is left of `ulimit -v`, less what threads may still set aside.
+std::int64_t left_in_address_space(fs::path const& root) {
+    auto const limit = entry(text(root / "proc/self/limits"), "Max address space");
+    if (!limit) return kUnlimited;
+    std::int64_t const used = entry(text(root / "proc/self/status"), "VmSize:").value_or(0) * 1024;
+    return *limit - used - kOfAThread * std::max<std::int64_t>(1, std::thread::hardware_concurrency());
+}
+
 /// Bytes of a bundle's weights as stored, and as ONNX Runtime's CPU provider holds them: fp16 as float32.
 std::pair<std::int64_t, std::int64_t> weight_memory(Manifest const& manifest) {
     std::int64_t stored = 0, packed = 0;
@@ -93,12 +104,12 @@ std::pair<std::int64_t, std::int64_t> weight_memory(Manifest const& manifest) {
 std::int64_t available_memory(fs::path const& root) {
     auto const kilobytes = entry(text(root / "proc/meminfo"), "MemAvailable:");
     std::int64_t const free = kilobytes ? *kilobytes * 1024 : kUnlimited;
-    return std::max<std::int64_t>(0, std::min(free, left_in_containers(root)));
+    return std::max<std::int64_t>(0, std::min({free, left_in_containers(root), left_in_address_space(root)}));
 }
 
-std::string gigabytes(std::int64_t size) {
-    char line[40];
-    std::snprintf(line, sizeof line, "%.1f GB", static_cast<double>(size) / 1e9);
+std::string gigabytes(double size) {
+    char line[400];  // the longest double has 309 digits before the point
+    std::snprintf(line, sizeof line, size >= 1e8 ? "%.1f GB" : "%.0f MB", size / (size >= 1e8 ? 1e9 : 1e6));
     return line;
 }
 
@@ -106,10 +117,27 @@ bool weights_stay_on_disk(Bundle const& bundle) {
     auto const [stored, computed] = weight_memory(bundle.manifest);
     std::int64_t const available = available_memory();
     if (stored > available)
-        throw Error("expected " + gigabytes(stored) + " of free memory for the weights of " + bundle.path.string() +
-                    ", found " + gigabytes(available) + "; " +
+        throw Error("expected " + gigabytes(static_cast<double>(stored)) + " of free memory for the weights of " +
+                    bundle.path.string() + ", found " + gigabytes(static_cast<double>(available)) + "; " +
                     (bundle.manifest.quantization ? "use a larger machine" : "export with --quantize int4"));
     return computed > available;
+}
+
+double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached) {
+    auto const number = [](std::int64_t value) { return static_cast<double>(value); };
+    double const fresh = number(count), all = number(cached) + fresh;
+    double const scores = 3 * number(model.heads) * fresh * all;  // products, with the mask, and as probabilities
+    double const activations = 4 * (number(model.hidden_size) + number(model.intermediate_size)) * fresh;
+    double const cache = 2 * 2 * number(model.layers) * number(model.kv_heads) * number(model.head_dim) * all;
+    return 4 * (scores + activations + cache);  // the CPU computes in float32, whatever is stored
+}
+
+void RunMemory::check(double needed, std::int64_t count) const {
+    if (needed <= held_) return;
+    auto const available = static_cast<double>(available_memory());
+    if (needed > available)
+        throw Error("expected about " + gigabytes(needed) + " of free memory for a run of " + std::to_string(count) +
+                    " tokens, found " + gigabytes(available) + "; shorten the request or use a smaller image");
 }
 
 }  // namespace asap::detail

@@ -1,6 +1,8 @@
-/// How much memory a bundle may take on this machine, asked before it is loaded.
+/// How much memory a bundle and a request may take on this machine, asked before they do: the kernel would end the
+/// process without a word, and ONNX Runtime does not survive every allocation that fails.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -10,14 +12,37 @@
 namespace asap::detail {
 
 /// Bytes that can be allocated now without swapping: the kernel's own estimate, and what is left of the limits of the
-/// control groups around this process. The largest number where the system does not say.
+/// control groups around this process and of its address space. The largest number where the system does not say.
 std::int64_t available_memory(std::filesystem::path const& root = "/");
 
-/// A number of bytes as "4.2 GB".
-std::string gigabytes(std::int64_t size);
+/// A number of bytes as "4.2 GB", or below a tenth of that unit as "67 MB".
+std::string gigabytes(double size);
 
 /// Whether weights fit into memory as stored, but not as float32, in which ONNX Runtime computes on a CPU. Throws
 /// `Error` where not even the first is so: the kernel would end the process without a word.
 bool weights_stay_on_disk(Bundle const& bundle);
+
+/// Bytes, at most about, that the decoder takes on a CPU for `count` new tokens behind `cached` ones.
+double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached);
+
+/// Of a model on the CPU. What a run has taken ONNX Runtime keeps for the next, so it is asked for once. Thread-safe.
+class RunMemory {
+public:
+    /// Runs a prompt of `count` tokens behind `cached` ones. Throws `Error` before, where it would take more than there
+    /// is.
+    template <typename Run>
+    auto with_room(ModelSpec const& model, std::int64_t count, std::int64_t cached, Run run) {
+        double const needed = memory_needed(model, count, cached);
+        check(needed, count);
+        auto result = run();
+        for (double held = held_; held < needed && !held_.compare_exchange_weak(held, needed);) {}
+        return result;
+    }
+
+private:
+    void check(double needed, std::int64_t count) const;
+
+    std::atomic<double> held_{0};
+};
 
 }  // namespace asap::detail

@@ -3,24 +3,28 @@
 #include <algorithm>
 #include <utility>
 
+#include "budget.hpp"
 #include "providers.hpp"
 #include "text_stream.hpp"
 
 namespace asap::detail {
 
 Runtime::Runtime(Bundle bundle, LoadOptions const& options)
-    : environment_(ORT_LOGGING_LEVEL_ERROR, "asap"),
+    : environment_(ORT_LOGGING_LEVEL_FATAL, "asap"),
       bundle_(std::move(bundle)),
       provider_(choose_provider(bundle_, options.provider)),
-      reader_(bundle_),
-      graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options)) {}
+      reader_(bundle_, options.threads),
+      graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options),
+              provider_ == Provider::cpu) {}
 
 Inputs Runtime::read(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options) const {
+    check_options(options);  // before an image is read
     return reader_.read(prompt, images, options.use_template);
 }
 
-Inputs Runtime::read_turn(std::vector<ImageSource> const& images, std::string const& prompt,
+Inputs Runtime::read_turn(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options,
                           std::int64_t last_token) const {
+    check_options(options);
     return reader_.read_turn(prompt, images, last_token);
 }
 

@@ -25,7 +25,8 @@ public:
     Runtime(Bundle bundle, LoadOptions const& options);
 
     Inputs read(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options) const;
-    Inputs read_turn(std::vector<ImageSource> const& images, std::string const& prompt, std::int64_t last_token) const;
+    Inputs read_turn(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options,
+                     std::int64_t last_token) const;
 
     Answered answer(Inputs const& inputs, Options const& options, KvCache const& cache, double preprocess_seconds,
                     TextCallback const& on_text) const;

@@ -2,8 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
+#include <stdexcept>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -55,6 +58,47 @@ TEST_F(Memory, isNoneWhereTheLimitIsUsedUp) {
     write("sys/fs/cgroup/memory.max", bytes(100));
     write("sys/fs/cgroup/memory.current", bytes(300));
     EXPECT_EQ(available_memory(root_), 0);
+}
+
+TEST_F(Memory, isLimitedByAnAddressSpaceLessWhatThreadsSetAside) {
+    std::int64_t const threads = 64 * std::max<std::int64_t>(1, std::thread::hardware_concurrency());
+    write("proc/self/limits", "Limit  Soft Limit  Hard Limit  Units\nMax address space         " +
+                                  std::to_string((threads + 900) * kMib) + "   unlimited   bytes\n");
+    write("proc/self/status", "Name: x\nVmPeak: 1 kB\nVmSize:\t  307200 kB\n");
+    EXPECT_EQ(available_memory(root_), 600 * kMib);
+    write("proc/self/limits", "Max address space         unlimited            unlimited            bytes\n");
+    EXPECT_EQ(available_memory(root_), 4096 * kMib);
+}
+
+TEST(Gigabytes, readInTheUnitThatShowsThem) {
+    EXPECT_EQ(gigabytes(4.2e9), "4.2 GB");
+    EXPECT_EQ(gigabytes(1e8), "0.1 GB");
+    EXPECT_EQ(gigabytes(67.4e6), "67 MB");
+    EXPECT_EQ(gigabytes(0), "0 MB");
+}
+
+ModelSpec small() {
+    ModelSpec spec{};
+    spec.hidden_size = spec.intermediate_size = 256;
+    spec.layers = 8;
+    spec.heads = 4;
+    spec.kv_heads = 2;
+    spec.head_dim = 64;
+    return spec;
+}
+
+TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
+    RunMemory memory;
+    std::int64_t const far_too_much = 1'000'000'000;  // tokens
+    try {
+        memory.with_room(small(), far_too_much, 0, []() -> int { throw std::logic_error("it ran"); });
+        FAIL();
+    } catch (Error const& error) {
+        std::string const said = error.what();
+        EXPECT_EQ(said.rfind("expected about 48000024576.0 GB of free memory for a run of 1000000000 tokens, found ", 0), 0u)
+            << said;
+    }
+    EXPECT_EQ(memory.with_room(small(), 100, 0, [] { return 7; }), 7);
 }
 
 TEST(WeightsThatDoNotFit, areRefusedBeforeTheKernelEndsTheProcess) {
