@@ -1,8 +1,10 @@
 #include "text_stream.hpp"
 
+#include <exception>
 #include <string_view>
 #include <utility>
 
+#include "guard.hpp"
 #include "tokenizer/characters.hpp"
 
 namespace asap::detail {
@@ -43,7 +45,11 @@ std::string TextStream::text() const { return std::string(tokens::left_stripped(
 void TextStream::tell(std::string const& text) {
     std::string_view const piece = behind(text, told_);
     if (!on_text_ || piece.empty()) return;
-    on_text_(std::string(piece));
+    try {
+        on_text_(std::string(piece));
+    } catch (...) {
+        throw FromCallback{std::current_exception()};
+    }
     told_ += tokens::character_count(piece);
 }
 

@@ -19,7 +19,7 @@ class TextStream {
 public:
     using Decode = std::function<std::string(std::vector<std::int64_t> const& token_ids)>;
 
-    /// `decode` gives UTF-8. `on_text` may be empty.
+    /// `decode` gives UTF-8. `on_text` may be empty; what it throws comes out as `FromCallback`.
     explicit TextStream(Decode decode, TextCallback on_text = {});
 
     /// One more token; calls back where it completes a piece.
