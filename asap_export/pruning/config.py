@@ -76,7 +76,7 @@ class Budget:
             raise UserError(f"expected --keep of at least 1 visual token, found {self.keep}")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise UserError(f"expected --keep-ratio in (0, 1], found {self.ratio:g}")
-        if self.layer_average is not None and self.layer_average < 1:
+        if self.layer_average is not None and not self.layer_average >= 1:
             raise UserError(f"expected --budget of at least 1 visual token, found {self.layer_average:g}")
 
     def keep_for(self, visual_tokens: int, layers: int, prune_after: int) -> int:
@@ -98,4 +98,4 @@ class Budget:
                     f"({prune_after} of {layers} layers see all of them), found {self.layer_average:g}; "
                     "raise it or give --keep"
                 )
-        return max(1, min(visual_tokens, round(wanted)))
+        return max(1, round(min(visual_tokens, wanted)))

@@ -19,7 +19,7 @@ pytestmark = needs_programs
         ("out --propmt a", "expected an option that asap-infer knows, found --propmt; see asap-infer --help"),
         ("-x", "expected an option that asap-infer knows, found -x; see asap-infer --help"),
         ("out --prompt a --threads 1.5", "expected a whole number after --threads, found 1.5"),
-        ("out --prompt a --seed -1", "expected a whole number after --seed, found -1"),
+        ("out --prompt a --seed -1", "expected --seed of 0 or more, found -1"),
         ("out --prompt a --top-p much", "expected a number after --top-p, found much"),
         ("out --prompt a --provider gpu", "expected auto, cpu, cuda or tensorrt after --provider, found gpu"),
         ("out --prompt a --repeat 0", "expected --repeat of at least 1, found 0"),

@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -58,10 +61,17 @@ struct Arguments {
 template <typename Number>
 Number number(std::string const& flag, std::string const& text) {
     Number value{};
-    auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size())
+    char const* const end = text.data() + text.size();
+    auto const [behind, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || behind != end)
         refuse(flag, std::is_integral_v<Number> ? "a whole number" : "a number", text);
     return value;
+}
+
+std::uint64_t seed(std::string const& flag, std::string const& text) {
+    if (text.rfind('-', 0) == 0 && number<std::int64_t>(flag, text) < 0)
+        throw asap::Error("expected --seed of 0 or more, found " + text);
+    return number<std::uint64_t>(flag, text);
 }
 
 asap::Provider provider(std::string const& flag, std::string const& name) {
@@ -97,7 +107,7 @@ Arguments parsed(std::vector<std::string> const& words) {
         {"--budget", [&](auto& f, auto& v) { found.options.budget = number<double>(f, v); }},
         {"--temperature", [&](auto& f, auto& v) { found.options.temperature = number<double>(f, v); }},
         {"--top-p", [&](auto& f, auto& v) { found.options.top_p = number<double>(f, v); }},
-        {"--seed", [&](auto& f, auto& v) { found.options.seed = number<std::uint64_t>(f, v); }},
+        {"--seed", [&](auto& f, auto& v) { found.options.seed = seed(f, v); }},
         {"--provider", [&](auto& f, auto& v) { found.load.provider = provider(f, v); }},
         {"--threads", [&](auto& f, auto& v) { found.load.threads = number<int>(f, v); }},
         {"--repeat", [&](auto& f, auto& v) { found.repeat = number<int>(f, v); }},
@@ -231,7 +241,13 @@ int main(int count, char** values) {
             answer(given);
         return 0;
     } catch (asap::Error const& error) {
-        std::cerr << "error: " << error.what() << '\n';
+        std::istringstream said(error.what());  // a file's name may have lines
+        std::cerr << "error:";
+        for (std::string word; said >> word;) std::cerr << ' ' << word;
+        std::cerr << '\n';
+        return 2;
+    } catch (std::bad_alloc const&) {
+        std::cerr << "error: expected memory for asap-infer, found too little; use a larger machine\n";
         return 2;
     }
 }

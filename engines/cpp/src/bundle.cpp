@@ -167,7 +167,7 @@ std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string co
 
 Bundle open_bundle(std::filesystem::path const& folder) {
     check_folder(folder);
-    Bundle bundle{folder, parse_manifest(content(folder))};
+    Bundle bundle{python_path(folder), parse_manifest(content(folder))};
     check_listing(bundle.manifest);
     check_files(bundle);
     return bundle;

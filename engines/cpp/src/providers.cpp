@@ -32,10 +32,23 @@ Sessions open_engines(Bundle const& bundle, LoadOptions const&) {
 }
 #endif
 
+bool has_engines(Bundle const& bundle, char const* flavour) {
+    for (char const* const graph : {"vision_encoder", "embed_tokens", "decoder"})
+        if (bundle.engines(graph, flavour).empty()) return false;
+    return true;
+}
+
+void check_tensorrt_runs(Bundle const& bundle) {
+    if (!has_engines(bundle, "tensorrt") && !has_engines(bundle, "tensorrt_rtx"))
+        throw Error("expected TensorRT engines in " + bundle.path.string() +
+                    ", found none; export with --engine trt, or use --provider cpu or cuda");
+    check_engines(bundle);
+}
+
 Provider best(Bundle const& bundle) {
     if (compute_capabilities().empty()) return Provider::cpu;
     try {
-        check_engines(bundle);
+        check_tensorrt_runs(bundle);
         return Provider::tensorrt;
     } catch (Error const&) {
         return has_cuda_provider() ? Provider::cuda : Provider::cpu;
@@ -46,7 +59,7 @@ Provider best(Bundle const& bundle) {
 
 Provider choose_provider(Bundle const& bundle, Provider provider) {
     if (provider == Provider::automatic) provider = best(bundle);
-    if (provider == Provider::tensorrt) check_engines(bundle);
+    if (provider == Provider::tensorrt) check_tensorrt_runs(bundle);
     if (provider == Provider::cpu && bundle.manifest.dtype == "bf16")
         throw Error("expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA or "
                     "TensorRT; use --provider cuda, or export with --dtype fp16 or fp32");

@@ -1,0 +1,339 @@
+"""What a user can do wrong: Python and C++ refuse it with the same line, status 2 and nothing on stdout."""
+
+import io
+import json
+import resource
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damaged_bundles import rewrite_manifest
+from installed_command import IMAGES
+from PIL import Image
+
+import asap_export
+from asap_export.errors import UserError
+from asap_export.runtime.model import Model
+from cpp.programs import INFER, infer, needs_programs
+
+pytestmark = needs_programs
+
+MAT = IMAGES / "mat.png"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request; ``options`` by the names of Python's arguments."""
+
+    prompt: str = "What is on the mat?"
+    images: tuple[Path, ...] = ()
+    template: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def asked(prompt: str = "What is on the mat?", *images: Path, template: bool = True, **options: Any) -> Asked:
+    return Asked(prompt, images, template, options)
+
+
+@cache
+def opened(bundle: Path) -> Model:
+    return asap_export.load(bundle, provider="cpu", threads=1)
+
+
+def python_line(act: Callable[[], object]) -> str:
+    """What the command line prints for the mistake in ``act``, as it does."""
+    with pytest.raises(UserError) as refusal:
+        act()
+    return f"error: {' '.join(str(refusal.value).split())}\n"
+
+
+def cpp_line(*arguments: str | Path, text: str = "") -> str:
+    done = infer(*arguments, text=text, status=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and done.stderr.endswith("\n")
+    return done.stderr
+
+
+def from_cpp(bundle: Path, request: Asked) -> str:
+    arguments = ["--prompt", request.prompt, "--provider", "cpu", "--threads", "1"]
+    for image in request.images:
+        arguments += ["--image", str(image)]
+    for name, value in request.options.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return cpp_line(bundle, *arguments, *([] if request.template else ["--no-template"]))
+
+
+def assert_refused(bundle: Path, request: Asked) -> str:
+    def ask() -> None:
+        opened(bundle).generate(request.images, request.prompt, template=request.template, **request.options)
+
+    line = python_line(ask)
+    assert from_cpp(bundle, request) == line
+    return line
+
+
+REQUESTS = {
+    "more marks than images": asked("<image> and <image>", MAT),
+    "marks without images": asked("what is <image>?"),
+    "a prompt of its own without marks": asked("what is it?", MAT, template=False),
+    "an image last": asked("what is it? <image>", MAT, template=False),
+    "no tokens to keep": asked(keep=0),
+    "a negative number to keep": asked(keep=-3),
+    "nothing of them": asked(keep_ratio=0),
+    "more than all of them": asked(keep_ratio=1.25),
+    "not a number of them": asked(keep_ratio=float("nan")),
+    "an average below one": asked(budget=0.5),
+    "an average that is no number": asked(budget=float("nan")),
+    "an average below what the first layers take": asked("What?", MAT, budget=2),
+    "two budgets": asked("What?", MAT, keep=4, budget=90),
+    "a temperature below zero": asked(temperature=-0.5),
+    "an infinite temperature": asked(temperature=float("inf")),
+    "no probability": asked(top_p=0),
+    "more than certainty": asked(top_p=1.5),
+    "a negative seed": asked(seed=-1),
+    "no tokens": asked(max_new_tokens=0),
+    "a negative number of tokens": asked(max_new_tokens=-7),
+    "more tokens than positions": asked("What?", MAT, max_new_tokens=5000),
+    "more tokens than numbers": asked(max_new_tokens=2**63 - 1),
+    "a prompt longer than the positions": asked("how many? " * 3000),
+    "no file": asked("What?", Path("/nowhere/cat.png")),
+    "no file, with lines in its name": asked("What?", Path("/nowhere/cat\n  and dog.png")),
+    "a folder": asked("What?", IMAGES),
+    "an option before an image": asked("What?", Path("/nowhere/cat.png"), top_p=2),
+    "marks before an image": asked("<image><image>", Path("/nowhere/cat.png")),
+}
+
+
+@pytest.mark.parametrize("mistake", REQUESTS)
+def test_a_request_that_cannot_be_answered(pruned_bundle: Path, mistake: str) -> None:
+    assert_refused(pruned_bundle, REQUESTS[mistake])
+
+
+def test_a_budget_for_a_dense_bundle(dense_bundle: Path) -> None:
+    assert_refused(dense_bundle, asked("What?", MAT, keep=3))
+
+
+def saved(picture: Image.Image, form: str) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, form)
+    return content.getvalue()
+
+
+def header_of_a_bomb(width: int, height: int) -> bytes:
+    """The start of a black and white PNG: all that is needed to know its size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"]
+    framed = (
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+FILES = {
+    "text.png": b"no picture",
+    "empty.png": b"",
+    "bomb.png": header_of_a_bomb(50_000, 50_000),
+}
+CUT = {f"half.{form}": saved(NOISE, form)[:2000] for form in ("png", "jpeg", "gif", "bmp")}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_picture(pruned_bundle: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    assert_refused(pruned_bundle, asked("What?", tmp_path / name))
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_picture_cut_in_half(pruned_bundle: Path, tmp_path: Path, name: str) -> None:
+    """What a decoder says of damage is its own; the rest of the line is not."""
+    (tmp_path / name).write_bytes(CUT[name])
+    request = asked("What?", tmp_path / name)
+    here = python_line(lambda: opened(pruned_bundle).generate(request.images, request.prompt))
+    there = from_cpp(pruned_bundle, request)
+    for line in (here, there):
+        assert line.startswith(f"error: expected a readable image in {tmp_path / name}, found: ")
+        assert line.endswith("; give another\n")
+
+
+def test_a_picture_so_thin_that_no_memory_would_do(
+    llava_1_5_bundle: Path, pruned_bundle: Path, tmp_path: Path
+) -> None:
+    Image.new("L", (65_000, 1)).save(tmp_path / "line.png")
+    line = assert_refused(llava_1_5_bundle, asked("What?", tmp_path / "line.png"))
+    assert "found 65000 x 1; scale it down or crop it" in line
+    Image.new("1", (1, 2_000_000)).save(tmp_path / "thinner.png")
+    assert_refused(pruned_bundle, asked("What?", tmp_path / "thinner.png"))
+
+
+def test_turns_beyond_the_positions(pruned_bundle: Path, tmp_path: Path) -> None:
+    """The error of a later turn ends a script; what earlier turns answered stays on stdout."""
+    long = "and how many? " * 800
+    chat = opened(pruned_bundle).chat()
+    answers = [chat.ask("What?", MAT, max_new_tokens=4)]
+    line = python_line(lambda: [chat.ask(long, max_new_tokens=4) for _ in range(5)])
+    assert " before, " in line
+    arguments = (pruned_bundle, "--image", MAT, "--prompt", "What?", "--max-new-tokens", "4", "--chat")
+    done = infer(*arguments, "--provider", "cpu", text=f"{long}\n" * 5, status=2)
+    assert done.stderr.splitlines(keepends=True)[-1] == line
+    assert done.stdout.startswith(answers[0].text)
+
+
+# Bundles.
+
+
+def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Alters the manifest's document."""
+
+    def damage(bundle: Path) -> None:
+        document = json.loads((bundle / "manifest.json").read_text())
+        change(document)
+        (bundle / "manifest.json").write_text(json.dumps(document))
+
+    return damage
+
+
+def altered(name: str) -> Callable[[Path], None]:
+    """One bit in the middle."""
+
+    def damage(bundle: Path) -> None:
+        content = bytearray((bundle / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (bundle / name).write_bytes(content)
+
+    return damage
+
+
+def truncated(name: str) -> Callable[[Path], None]:
+    return lambda bundle: (bundle / name).write_bytes((bundle / name).read_bytes()[:-1]) and None
+
+
+def missing(name: str) -> Callable[[Path], None]:
+    return lambda bundle: (bundle / name).unlink()
+
+
+def pretending(name: str, content: bytes) -> Callable[[Path], None]:
+    """Another file, for which the manifest is made to fit."""
+
+    def damage(bundle: Path) -> None:
+        (bundle / name).write_bytes(content)
+        rewrite_manifest(bundle, name)
+
+    return damage
+
+
+def outside(bundle: Path) -> None:
+    (bundle / "config.json").rename(bundle.parent / "elsewhere.json")
+    (bundle / "config.json").symlink_to(bundle.parent / "elsewhere.json")
+
+
+WEIGHTS = "weights/decoder.fp32.safetensors"
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    **{f"{name}, truncated": truncated(name) for name in ("decoder.onnx", "tokenizer.json", WEIGHTS)},
+    **{
+        f"{name}, altered": altered(name)
+        for name in (
+            "vision_encoder.onnx",
+            "decoder.onnx",
+            "tokenizer.json",
+            "preprocess.onnx",
+            "config.json",
+        )
+    },
+    **{f"{name}, missing": missing(name) for name in ("embed_tokens.onnx", "manifest.json", WEIGHTS)},
+    "a later schema": edited(lambda document: document.update(schema_version=3)),
+    "an earlier schema": edited(lambda document: document.update(schema_version=1)),
+    "a value of another kind": edited(lambda document: document["model"].update(layers="eight")),
+    "a field less": edited(lambda document: document.pop("prompt")),
+    "a path that leads outside": edited(
+        lambda document: document["files"].update({"../secret": {"sha256": "0" * 64, "size": 7}})
+    ),
+    "a link that leads outside": outside,
+    "no bundle": lambda bundle: [shutil.rmtree(bundle), bundle.mkdir()],
+    "no folder": shutil.rmtree,
+    "a file": lambda bundle: [shutil.rmtree(bundle), bundle.write_text("no folder")],
+}
+
+
+@pytest.fixture
+def copied(pruned_bundle: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(pruned_bundle, tmp_path / "copy.bundle")
+
+
+@pytest.mark.parametrize("fault", DAMAGE)
+def test_a_damaged_bundle(copied: Path, fault: str) -> None:
+    DAMAGE[fault](copied)
+    line = python_line(lambda: asap_export.load(copied, provider="cpu"))
+    assert cpp_line(copied, "--prompt", "x", "--provider", "cpu") == line
+
+
+@pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 2, "graphs": {'])
+def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
+    """Each JSON parser says in its own words what is wrong; the rest of the line is the same."""
+    (copied / "manifest.json").write_text(text)
+    here = python_line(lambda: asap_export.load(copied, provider="cpu"))
+    for line in (here, cpp_line(copied, "--prompt", "x", "--provider", "cpu")):
+        assert line.startswith("error: expected JSON in manifest.json, found ")
+        assert line.endswith("; export the bundle again\n")
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "preprocess.onnx", "vision_encoder.onnx"])
+def test_a_graph_that_is_none(copied: Path, name: str) -> None:
+    pretending(name, b"no graph")(copied)
+    line = python_line(lambda: asap_export.load(copied, provider="cpu"))
+    assert cpp_line(copied, "--prompt", "x", "--provider", "cpu") == line
+
+
+def test_a_tokenizer_that_is_none(copied: Path) -> None:
+    """Only C++ reads this file; Python has the checkpoint's own."""
+    pretending("tokenizer.json", b'{"model": 3}')(copied)
+    assert "tokenizer.json" in cpp_line(copied, "--prompt", "x", "--provider", "cpu")
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_there(pruned_bundle: Path, provider: str) -> None:
+    """Where it is said how to get it, each runtime has a way of its own."""
+    arguments: dict[str, Any] = {"provider": provider}
+    line = python_line(lambda: asap_export.load(pruned_bundle, **arguments))
+    found = cpp_line(pruned_bundle, "--prompt", "x", "--provider", provider)
+    assert found.partition(";")[0] == line.partition(";")[0]
+
+
+def test_no_threads(pruned_bundle: Path) -> None:
+    line = python_line(lambda: asap_export.load(pruned_bundle, provider="cpu", threads=0))
+    assert cpp_line(pruned_bundle, "--prompt", "x", "--threads", "0", "--provider", "cpu") == line
+
+
+# Memory.
+
+
+def limited(bundle: Path, megabytes: int) -> subprocess.CompletedProcess[str]:
+    """A request of ``asap-infer`` in a limited address space."""
+    size = megabytes << 20
+    return subprocess.run(
+        [INFER, bundle, "--image", MAT, "--prompt", "What?", "--max-new-tokens", "2", "--provider", "cpu"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_too_little_memory_is_said_and_never_a_crash(pruned_bundle: Path) -> None:
+    size = 70  # megabytes, enough for the program itself
+    while (done := limited(pruned_bundle, size)).returncode:
+        assert done.returncode == 2 and done.stdout == "", f"{size}: {done}"
+        assert done.stderr.startswith("error: expected ") and done.stderr.count("\n") == 1, f"{size}: {done}"
+        assert "memory" in done.stderr and "bad_alloc" not in done.stderr
+        size = size * 11 // 10
+    assert size > 200
