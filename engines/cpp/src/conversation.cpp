@@ -27,6 +27,7 @@ Conversation::~Conversation() = default;
 
 Answer Conversation::ask(std::string const& prompt, std::vector<ImageSource> const& images, Options const& options,
                          TextCallback const& on_text) {
+    if (!state_) throw Error("expected a conversation, found one that was moved to another; ask that one");
     return detail::guarded([&] {
         auto const begin = std::chrono::steady_clock::now();
         Inputs const inputs = state_->cache ? runtime_->read_turn(images, prompt, options, state_->last_token)

@@ -43,20 +43,23 @@ void check_ids(Manifest const& manifest, Inputs const& inputs) {
 }
 
 Packing checked_packing(Manifest const& manifest, Inputs const& inputs, std::int64_t visual_tokens) {
+    TileGeometry const geometry = TileGeometry::of(manifest.model);
     std::vector<Size> sizes;
-    for (auto const& [height, width] : inputs.image_sizes) sizes.push_back({height, width});
-    Packing packed = packing(sizes, TileGeometry::of(manifest.model));
-    std::int64_t const tokens = length(packed.gather_index.size());
+    std::int64_t tokens = 0, tiles = 0;
+    for (auto const& [height, width] : inputs.image_sizes) {
+        sizes.push_back({height, width});
+        tokens += visual_token_count(sizes.back(), geometry);
+        tiles += tile_count(sizes.back(), geometry);
+    }
     if (visual_tokens != tokens)
         throw Error("expected " + std::to_string(tokens) + " image tokens for these images, found " +
                     std::to_string(visual_tokens) + "; give one for each visual token");
-    std::int64_t const tiles = std::accumulate(packed.tiles.begin(), packed.tiles.end(), std::int64_t{0});
     std::int64_t const side = manifest.model.tile_size;
     if (length(inputs.pixel_values.size()) != tiles * 3 * side * side)
         throw Error("expected pixel values of " + std::to_string(tiles) + " tiles of 3 x " + std::to_string(side) + " x " +
                     std::to_string(side) + ", found " + std::to_string(inputs.pixel_values.size()) +
                     " numbers; preprocess images as preprocess.onnx does");
-    return packed;
+    return packing(sizes, geometry);  // no larger than what has been found
 }
 
 /// The sequence stays within the model's positions, and its cache within the engine.

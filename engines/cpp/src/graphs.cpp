@@ -68,7 +68,9 @@ Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> cons
     Tensors const outputs = sessions_.decoder->run(inputs, on_host);
     auto kept = prunes ? as_integers(*outputs.at("kept_index")) : all_places(visual_mask.size());
     KvCache next = cache.grown(count, length(kept.size()), outputs);
-    return {as_floats(*outputs.at("logits")), std::move(kept), std::move(next)};
+    auto logits = as_floats(*outputs.at("logits"));
+    if (logits.empty()) throw Error("expected logits from decoder.onnx, found none; export the bundle again");
+    return {std::move(logits), std::move(kept), std::move(next)};
 }
 
 }  // namespace asap::detail

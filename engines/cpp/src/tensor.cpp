@@ -22,6 +22,8 @@ float float_of(std::uint32_t bits) {
     return value;
 }
 
+Error other_dtype() { return Error("expected outputs of the bundle's dtypes, found another; export the bundle again"); }
+
 /// A significand without its last `shift` bits, rounded to nearest, ties to even.
 std::uint32_t rounded(std::uint32_t value, unsigned shift) {
     std::uint32_t const half = 1u << (shift - 1), odd = (value >> shift) & 1u;
@@ -110,6 +112,8 @@ TensorPtr booleans(Shape shape, std::vector<std::uint8_t> const& values) {
 }
 
 std::vector<float> as_floats(Tensor const& tensor) {
+    Dtype const dtype = tensor.dtype();
+    if (dtype != Dtype::fp32 && dtype != Dtype::fp16 && dtype != Dtype::bf16) throw other_dtype();
     std::size_t const count = elements(tensor.shape());
     if (tensor.dtype() == Dtype::fp32) {
         auto const* const values = reinterpret_cast<float const*>(tensor.host());
@@ -122,6 +126,7 @@ std::vector<float> as_floats(Tensor const& tensor) {
 }
 
 std::vector<std::int64_t> as_integers(Tensor const& tensor) {
+    if (tensor.dtype() != Dtype::int64) throw other_dtype();
     auto const* const values = reinterpret_cast<std::int64_t const*>(tensor.host());
     return {values, values + elements(tensor.shape())};
 }

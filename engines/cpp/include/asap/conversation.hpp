@@ -15,7 +15,8 @@ class Runtime;
 struct ConversationState;
 }
 
-/// Made by `Model::chat`. A turn that fails leaves the conversation as it was. One thread at a time.
+/// Made by `Model::chat`. A turn that fails leaves the conversation as it was. One thread at a time. One that was moved
+/// to another answers no more.
 class Conversation {
 public:
     explicit Conversation(std::shared_ptr<detail::Runtime const> runtime);
