@@ -39,7 +39,7 @@ def print_summary(
             ("prompts", f"programs without Python write them whole: the chat template {template_refused}")
         )
     if tokenizer_refused is not None:
-        rows.append(("tokenizer", f"the C++ runtime refuses it: {tokenizer_refused}"))
+        rows.append(("tokenizer", f"the C++ runtime takes token ids only: {tokenizer_refused}"))
     for name, said in rows:
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)

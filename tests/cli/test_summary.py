@@ -26,4 +26,4 @@ def test_a_tokenizer_that_cpp_refuses_is_mentioned(
     assert "the C++ runtime" not in capsys.readouterr().out
     print_summary(bundle, {}, Written(), tokenizer_refused="expected BPE as model, found Unigram")
     said = " ".join(capsys.readouterr().out.split())
-    assert "tokenizer the C++ runtime refuses it: expected BPE as model, found Unigram" in said
+    assert "tokenizer the C++ runtime takes token ids only: expected BPE as model, found Unigram" in said

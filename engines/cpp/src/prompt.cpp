@@ -57,7 +57,13 @@ std::string expanded(std::string const& text, std::string const& mark, std::vect
 }  // namespace
 
 PromptReader::PromptReader(Bundle const& bundle, std::optional<int> threads)
-    : manifest_(bundle.manifest), tokenizer_(content(bundle.path / "tokenizer.json")), preprocessor_(bundle, threads) {}
+    : manifest_(bundle.manifest), preprocessor_(bundle, threads) {
+    try {
+        tokenizer_.emplace(content(bundle.path / "tokenizer.json"));
+    } catch (Error const& error) {
+        refusal_ = error.what();
+    }
+}
 
 Inputs PromptReader::read(std::string const& text, std::vector<ImageSource> const& images, bool use_template) const {
     check_marks(text, images.size(), use_template);
@@ -73,7 +79,7 @@ Inputs PromptReader::read_turn(std::string const& text, std::vector<ImageSource>
     std::string rest = rendered(&TemplateInfo::later, text, images.size());
     auto const& ends = manifest_.model.eos_token_ids;
     if (std::find(ends.begin(), ends.end(), last_token) != ends.end()) {
-        std::string const end = tokenizer_.id_to_token(last_token);
+        std::string const end = tokenizer().id_to_token(last_token);
         if (starts_with(rest, end)) rest.erase(0, end.size());
     }
     Inputs inputs = encoded(rest, images, false);
@@ -82,7 +88,12 @@ Inputs PromptReader::read_turn(std::string const& text, std::vector<ImageSource>
 }
 
 std::string PromptReader::text(std::vector<std::int64_t> const& token_ids) const {
-    return tokenizer_.decode(token_ids, true);
+    return tokenizer_ ? tokenizer_->decode(token_ids, true) : std::string();
+}
+
+Tokenizer const& PromptReader::tokenizer() const {
+    if (!tokenizer_) throw Error(refusal_ + ", or pass token ids");
+    return *tokenizer_;
 }
 
 void PromptReader::check_marks(std::string const& text, std::size_t images, bool use_template) const {
@@ -108,6 +119,7 @@ std::string PromptReader::rendered(TurnParts TemplateInfo::*turn, std::string co
 }
 
 Inputs PromptReader::encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const {
+    Tokenizer const& ids = tokenizer();  // before an image is read
     Inputs inputs;
     std::vector<std::int64_t> counts;
     TileGeometry const geometry = TileGeometry::of(manifest_.model);
@@ -118,7 +130,7 @@ Inputs PromptReader::encoded(std::string const& rendered, std::vector<ImageSourc
         auto const values = preprocessor_.pixel_values(image);
         inputs.pixel_values.insert(inputs.pixel_values.end(), values.begin(), values.end());
     }
-    inputs.input_ids = tokenizer_.encode(expanded(rendered, manifest_.prompt.image_token, counts), special);
+    inputs.input_ids = ids.encode(expanded(rendered, manifest_.prompt.image_token, counts), special);
     return inputs;
 }
 

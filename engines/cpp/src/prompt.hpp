@@ -18,7 +18,8 @@ namespace asap::detail {
 /// Reads prompts for one bundle. Thread-safe.
 class PromptReader {
 public:
-    /// `threads`: of preprocessing, by default one for each core.
+    /// `threads`: of preprocessing, by default one for each core. A tokenizer that cannot be read here is refused when
+    /// text is read, not now: callers with token ids of their own need none.
     explicit PromptReader(Bundle const& bundle, std::optional<int> threads = {});
 
     /// The first prompt of a conversation.
@@ -31,16 +32,18 @@ public:
     /// where it ended the answer, the template's own end of the answer is not repeated.
     Inputs read_turn(std::string const& text, std::vector<ImageSource> const& images, std::int64_t last_token) const;
 
-    /// Tokens as text, special tokens left out.
+    /// Tokens as text, special tokens left out; empty where the tokenizer cannot be read.
     std::string text(std::vector<std::int64_t> const& token_ids) const;
 
 private:
+    Tokenizer const& tokenizer() const;
     void check_marks(std::string const& text, std::size_t images, bool use_template) const;
     std::string rendered(TurnParts TemplateInfo::*turn, std::string const& text, std::size_t images) const;
     Inputs encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const;
 
     Manifest const& manifest_;
-    Tokenizer tokenizer_;
+    std::optional<Tokenizer> tokenizer_;
+    std::string refusal_;  // what is said where there is none
     Preprocessor preprocessor_;
 };
 

@@ -20,11 +20,11 @@ using test::refusal;
 
 std::string const question = "What is on the mat?";
 
-std::unique_ptr<Model> loaded() {
+std::unique_ptr<Model> loaded(std::string const& bundle = "tiny") {
     LoadOptions options;
     options.provider = Provider::cpu;
     options.threads = 1;
-    return load(fixture("bundle/tiny"), options);
+    return load(fixture("bundle/" + bundle), options);
 }
 
 Options brief() {
@@ -229,6 +229,21 @@ TEST(Inputs, ofNumbersThatAreNoneAreRefusedWhereTheyShow) {
     for (float& value : inputs.pixel_values) value = std::nanf("");
     EXPECT_EQ(refusal([&] { model->generate(inputs, brief()); }),
               "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, whose range is wider");
+}
+
+TEST(Inputs, areAnsweredWithoutATokenizerThatIsRead) {
+    auto const model = loaded(), wordless = loaded("unread");
+    Inputs const inputs = model->inputs({picture(56, 112, 1)}, question);
+    int pieces = 0;
+    Answer const answer = wordless->generate(inputs, brief(), [&](auto&) { ++pieces; });
+    EXPECT_EQ(answer.token_ids, model->generate(inputs, brief()).token_ids);
+    EXPECT_EQ(answer.text, "");
+    EXPECT_EQ(pieces, 0);
+    EXPECT_EQ(refusal([&] { wordless->generate({picture(56, 112, 1)}, question, brief()); }),
+              "tokenizer.json: expected BPE as model, found Unigram; use a checkpoint with a tokenizer like those of "
+              "Llama, Llama 3, Mistral, Qwen2 or GPT-2, or pass token ids");
+    auto chat = wordless->chat();
+    EXPECT_NE(refusal([&] { chat.ask(question, {}, brief()); }), "");
 }
 
 TEST(Pixels, thatDoNotFitTheirSizeAreRefused) {

@@ -42,7 +42,8 @@ struct Timings {
 enum class StoppedBy { end, length };
 
 struct Answer {
-    std::string text;                     ///< UTF-8, special tokens left out, no white space in front
+    std::string text;                     ///< UTF-8, special tokens left out, no white space in front; empty
+                                          ///< where the bundle's tokenizer is one that is not read here
     std::vector<std::int64_t> token_ids;  ///< as sampled, the end token included
     std::int64_t visual_tokens = 0;       ///< of this turn's images
     std::int64_t kept_visual_tokens = 0;  ///< of them after the cut; equal where nothing was pruned
