@@ -214,6 +214,7 @@ void converse(asap::Model const& model, Arguments const& given, asap::TextCallba
 
 void answer(Arguments const& given) {
     auto const model = asap::load(given.bundle, given.load);
+    if (!model->note().empty()) std::cerr << "note: " << model->note() << '\n';
     asap::TextCallback on_text;
     if (!given.json) on_text = [](std::string const& piece) { std::cout << piece << std::flush; };
     if (given.chat) return converse(*model, given, on_text);

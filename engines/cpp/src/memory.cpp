@@ -113,9 +113,8 @@ std::string gigabytes(double size) {
     return line;
 }
 
-bool weights_stay_on_disk(Bundle const& bundle) {
+bool weights_stay_on_disk(Bundle const& bundle, std::int64_t available) {
     auto const [stored, computed] = weight_memory(bundle.manifest);
-    std::int64_t const available = available_memory();
     if (stored > available)
         throw Error("expected " + gigabytes(static_cast<double>(stored)) + " of free memory for the weights of " +
                     bundle.path.string() + ", found " + gigabytes(static_cast<double>(available)) + "; " +

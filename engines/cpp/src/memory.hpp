@@ -18,9 +18,9 @@ std::int64_t available_memory(std::filesystem::path const& root = "/");
 /// A number of bytes as "4.2 GB", or below a tenth of that unit as "67 MB".
 std::string gigabytes(double size);
 
-/// Whether weights fit into memory as stored, but not as float32, in which ONNX Runtime computes on a CPU. Throws
-/// `Error` where not even the first is so: the kernel would end the process without a word.
-bool weights_stay_on_disk(Bundle const& bundle);
+/// Whether weights fit into `available` bytes as stored, but not as float32, in which ONNX Runtime computes on a CPU.
+/// Throws `Error` where not even the first is so: the kernel would end the process without a word.
+bool weights_stay_on_disk(Bundle const& bundle, std::int64_t available);
 
 /// Bytes, at most about, that the decoder takes on a CPU for `count` new tokens behind `cached` ones.
 double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached);

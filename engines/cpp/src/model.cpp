@@ -40,6 +40,8 @@ Conversation Model::chat() const { return Conversation(runtime_); }
 
 Provider Model::provider() const { return runtime_->provider(); }
 
+std::string Model::note() const { return runtime_->note(); }
+
 std::unique_ptr<Model> load(std::filesystem::path const& bundle, LoadOptions const& options) {
     return detail::guarded([&] {
         return std::make_unique<Model>(std::make_shared<detail::Runtime const>(detail::open_bundle(bundle), options));

@@ -6,7 +6,6 @@
 #include <asap/error.hpp>
 
 #include "cuda_devices.hpp"
-#include "memory.hpp"
 #include "onnxruntime_backend.hpp"
 #ifdef ASAP_WITH_TENSORRT
 #include "tensorrt_backend.hpp"
@@ -67,12 +66,12 @@ Provider choose_provider(Bundle const& bundle, Provider provider) {
 }
 
 Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider,
-                       LoadOptions const& options) {
+                       LoadOptions const& options, bool mapped) {
     if (provider == Provider::tensorrt) return open_engines(bundle, options);
     OnnxRuntimeOptions settings;
     settings.cuda = provider == Provider::cuda;
     settings.threads = options.threads;
-    settings.mapped = !settings.cuda && weights_stay_on_disk(bundle);
+    settings.mapped = mapped;
     auto const open = [&](char const* graph) {
         return open_onnxruntime(environment, bundle.file(bundle.manifest.graphs.at(graph).file), settings);
     };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "budget.hpp"
+#include "memory.hpp"
 #include "providers.hpp"
 #include "text_stream.hpp"
 
@@ -13,9 +14,16 @@ Runtime::Runtime(Bundle bundle, LoadOptions const& options)
     : environment_(ORT_LOGGING_LEVEL_FATAL, "asap"),
       bundle_(std::move(bundle)),
       provider_(choose_provider(bundle_, options.provider)),
+      mapped_(provider_ == Provider::cpu && weights_stay_on_disk(bundle_, available_memory())),
       reader_(bundle_, options.threads),
-      graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options),
+      graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options, mapped_),
               provider_ == Provider::cpu) {}
+
+std::string Runtime::note() const {
+    return mapped_ ? "there is too little memory for these weights as float32, so they are read from disk at every step, "
+                     "which is slow; export with --quantize int4"
+                   : "";
+}
 
 Inputs Runtime::read(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options) const {
     check_options(options);  // before an image is read

@@ -33,11 +33,13 @@ public:
 
     KvCache empty_cache() const { return graphs_.empty_cache(); }
     Provider provider() const { return provider_; }
+    std::string note() const;
 
 private:
     Ort::Env environment_;
     Bundle bundle_;
     Provider provider_;
+    bool mapped_;
     PromptReader reader_;
     Graphs graphs_;
 };

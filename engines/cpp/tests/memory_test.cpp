@@ -101,13 +101,19 @@ TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
     EXPECT_EQ(memory.with_room(small(), 100, 0, [] { return 7; }), 7);
 }
 
-TEST(WeightsThatDoNotFit, areRefusedBeforeTheKernelEndsTheProcess) {
+TEST(Weights, stayOnDiskWhereTheyFitAsStoredOnly) {
     Bundle bundle{};
-    bundle.path = "huge.bundle";
+    bundle.path = "some.bundle";
     bundle.manifest.dtype = "fp16";
-    bundle.manifest.files["weights/model.safetensors"] = {"", std::int64_t{1} << 60};
-    std::string const said = test::refusal([&] { weights_stay_on_disk(bundle); });
-    EXPECT_EQ(said.rfind("expected 1152921504.6 GB of free memory for the weights of huge.bundle", 0), 0u) << said;
+    bundle.manifest.files["weights/layers.safetensors"] = {"", 3'000'000'000};
+    bundle.manifest.files["weights/layers.int4.safetensors"] = {"", 1'000'000'000};
+    EXPECT_FALSE(weights_stay_on_disk(bundle, 7'000'000'000));  // 3 GB twice as wide, and 1 GB as it is
+    EXPECT_TRUE(weights_stay_on_disk(bundle, 6'999'999'999));
+    EXPECT_TRUE(weights_stay_on_disk(bundle, 4'000'000'000));
+    EXPECT_EQ(test::refusal([&] { weights_stay_on_disk(bundle, 3'900'000'000); }),
+              "expected 4.0 GB of free memory for the weights of some.bundle, found 3.9 GB; export with --quantize int4");
+    bundle.manifest.dtype = "fp32";
+    EXPECT_FALSE(weights_stay_on_disk(bundle, 4'000'000'000));
 }
 
 }  // namespace

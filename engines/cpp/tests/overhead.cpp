@@ -78,7 +78,7 @@ nlohmann::json measured(std::string const& folder, std::string const& image, std
     LoadOptions load;
     load.threads = threads;
     double inside = 0;
-    Sessions sessions = open_sessions(environment, bundle, Provider::cpu, load);
+    Sessions sessions = open_sessions(environment, bundle, Provider::cpu, load, false);
     for (auto* const session : {&sessions.vision_encoder, &sessions.embed_tokens, &sessions.decoder})
         *session = std::make_unique<TimedSession>(std::move(*session), inside);
     Graphs const graphs(bundle.manifest, std::move(sessions));

@@ -54,6 +54,10 @@ public:
 
     Provider provider() const;
 
+    /// What a user should know about how this model runs: where memory is too little for the weights as the CPU computes
+    /// with them, they are read from disk at every step. Mostly empty.
+    std::string note() const;
+
 private:
     std::shared_ptr<detail::Runtime const> runtime_;
 };
