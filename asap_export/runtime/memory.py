@@ -17,9 +17,8 @@ def memory_needed(model: ModelSpec, rows: int, new: int, cached: int) -> int:
     """Bytes, at most about, that the decoder takes for ``new`` tokens behind ``cached`` ones in each row."""
     scores = _SCORES * model.heads * new * (cached + new)
     activations = 4 * (model.hidden_size + model.intermediate_size) * new
-    caches = (
-        2 * model.layers * 2 * model.kv_heads * model.head_dim * (cached + new)
-    )  # the old and the new one
+    of_a_token = 2 * model.layers * model.kv_heads * model.head_dim
+    caches = 2 * of_a_token * (cached + new)  # the old and the new one
     return _FLOAT * rows * (scores + activations + caches)
 
 
