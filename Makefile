@@ -47,6 +47,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
+	find engines/cpp -name '*.?pp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 # A 7B model with random weights from checkpoint to engine: 40 GB of disk in LARGE, 24 GB of memory, 20 minutes.
 large: $(INSTALLED)

@@ -19,6 +19,7 @@ BLOCK = 4096  # characters asked at once
 START = """\
 /// Written by tools/write_character_tables.py: classes of characters as the `tokenizers` package has them.
 #pragma once
+// clang-format off
 
 #include <cstdint>
 

@@ -41,8 +41,7 @@ constexpr char const* kUsage =
     "  --repeat N            answer N times, for timings\n"
     "  --json                answer, token ids, kept places and timings as JSON; a list with --repeat\n"
     "  --version, --help\n";
-constexpr char const* kChatHelp =
-    "A line is a question; /image FILE brings an image to the next one, /quit ends.\n";
+constexpr char const* kChatHelp = "A line is a question; /image FILE brings an image to the next one, /quit ends.\n";
 
 struct Arguments {
     std::string bundle;
@@ -76,9 +75,9 @@ std::uint64_t seed(std::string const& flag, std::string const& text) {
 
 asap::Provider provider(std::string const& flag, std::string const& name) {
     static std::map<std::string, asap::Provider> const names = {{"auto", asap::Provider::automatic},
-                                                                 {"cpu", asap::Provider::cpu},
-                                                                 {"cuda", asap::Provider::cuda},
-                                                                 {"tensorrt", asap::Provider::tensorrt}};
+                                                                {"cpu", asap::Provider::cpu},
+                                                                {"cuda", asap::Provider::cuda},
+                                                                {"tensorrt", asap::Provider::tensorrt}};
     auto const at = names.find(name);
     if (at == names.end()) refuse(flag, "auto, cpu, cuda or tensorrt", name);
     return at->second;
@@ -90,8 +89,7 @@ void check(Arguments const& given) {
         throw asap::Error("expected --prompt TEXT, found none; give one, or --chat for a conversation");
     if (given.repeat && *given.repeat < 1)
         throw asap::Error("expected --repeat of at least 1, found " + std::to_string(*given.repeat));
-    if (given.repeat && given.chat)
-        throw asap::Error("expected --repeat or --chat, found both; leave one of them out");
+    if (given.repeat && given.chat) throw asap::Error("expected --repeat or --chat, found both; leave one of them out");
 }
 
 Arguments parsed(std::vector<std::string> const& words) {
@@ -100,8 +98,7 @@ Arguments parsed(std::vector<std::string> const& words) {
     std::map<std::string, Take> const with_value = {
         {"--image", [&](auto&, auto& value) { found.images.emplace_back(value); }},
         {"--prompt", [&](auto&, auto& value) { found.prompt = value; }},
-        {"--max-new-tokens",
-         [&](auto& f, auto& v) { found.options.max_new_tokens = number<std::int64_t>(f, v); }},
+        {"--max-new-tokens", [&](auto& f, auto& v) { found.options.max_new_tokens = number<std::int64_t>(f, v); }},
         {"--keep", [&](auto& f, auto& v) { found.options.keep = number<std::int64_t>(f, v); }},
         {"--keep-ratio", [&](auto& f, auto& v) { found.options.keep_ratio = number<double>(f, v); }},
         {"--budget", [&](auto& f, auto& v) { found.options.budget = number<double>(f, v); }},
@@ -130,11 +127,9 @@ Arguments parsed(std::vector<std::string> const& words) {
         } else if (auto const known = alone.find(word); known != alone.end()) {
             known->second();
         } else if (word.rfind("-", 0) == 0) {
-            throw asap::Error("expected an option that asap-infer knows, found " + word +
-                              "; see asap-infer --help");
+            throw asap::Error("expected an option that asap-infer knows, found " + word + "; see asap-infer --help");
         } else if (!found.bundle.empty()) {
-            throw asap::Error("expected one bundle, found " + found.bundle + " and " + word +
-                              "; give one of them");
+            throw asap::Error("expected one bundle, found " + found.bundle + " and " + word + "; give one of them");
         } else {
             found.bundle = word;
         }
@@ -171,10 +166,8 @@ std::string summary(asap::Answer const& answer) {
         kept = std::to_string(answer.kept_visual_tokens) + " of " + std::to_string(answer.visual_tokens) +
                " visual tokens kept";
     char line[200];
-    std::snprintf(line, sizeof line,
-                  "; preprocess %.3f s, vision %.3f s, prefill %.3f s, decode %.3f s, tokens %zu%s",
-                  timings.preprocess, timings.vision, timings.embed + timings.prefill, decode,
-                  answer.token_ids.size(),
+    std::snprintf(line, sizeof line, "; preprocess %.3f s, vision %.3f s, prefill %.3f s, decode %.3f s, tokens %zu%s",
+                  timings.preprocess, timings.vision, timings.embed + timings.prefill, decode, answer.token_ids.size(),
                   answer.stopped_by == asap::StoppedBy::length ? " (cut at --max-new-tokens)" : "");
     return kept + line;
 }

@@ -11,8 +11,7 @@
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
     try {
         auto const manifest = asap::detail::parse_manifest({reinterpret_cast<char const*>(data), size});
-        auto const packed =
-            asap::detail::packing({{480, 640}}, asap::detail::TileGeometry::of(manifest.model));
+        auto const packed = asap::detail::packing({{480, 640}}, asap::detail::TileGeometry::of(manifest.model));
         if (packed.tiles.size() != 1) std::abort();
     } catch (asap::Error const&) {
         return 0;

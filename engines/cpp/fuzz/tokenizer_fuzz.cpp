@@ -26,11 +26,10 @@ Tokenizer of_bytes(std::string const& rest, bool printable) {
         vocabulary += between + "\"" + token + "\": " + std::to_string(byte);
         between = ", ";
     }
-    return Tokenizer(
-        R"({"version": "1.0", "model": {"type": "BPE", "byte_fallback": true, "merges": [["a", "b"], )"
-        R"(["▁", "▁"], ["ab", "ab"]], "vocab": {"▁": 300, "▁▁": 301, )" +
-        std::string(printable ? "" : R"("a": 302, "b": 303, )") + R"("ab": 304, "abab": 305, )" + vocabulary +
-        "}}" + rest + "}");
+    return Tokenizer(R"({"version": "1.0", "model": {"type": "BPE", "byte_fallback": true, "merges": [["a", "b"], )"
+                     R"(["▁", "▁"], ["ab", "ab"]], "vocab": {"▁": 300, "▁▁": 301, )" +
+                     std::string(printable ? "" : R"("a": 302, "b": 303, )") + R"("ab": 304, "abab": 305, )" +
+                     vocabulary + "}}" + rest + "}");
 }
 
 Tokenizer gpt2() {
@@ -39,11 +38,10 @@ Tokenizer gpt2() {
 }
 
 Tokenizer llama() {
-    return of_bytes(
-        R"(, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", )"
-        R"("split": false}, "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, )"
-        R"({"type": "Fuse"}]})",
-        false);
+    return of_bytes(R"(, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", )"
+                    R"("split": false}, "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, )"
+                    R"({"type": "Fuse"}]})",
+                    false);
 }
 
 void check(bool holds) {
@@ -69,8 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     }
     try {
         Tokenizer const own(input);
-        for (std::string_view const text :
-             {std::string_view("ab  \n<s> e\u0301\u0301 中 9"), input.substr(0, 100)})
+        for (std::string_view const text : {std::string_view("ab  \n<s> e\u0301\u0301 中 9"), input.substr(0, 100)})
             encode_and_decode(own, text);
     } catch (asap::Error const&) {
         return 0;

@@ -23,8 +23,7 @@ struct Grid {
 };
 
 void check_size(Size image) {
-    if (image.height >= 1 && image.width >= 1 &&
-        std::max(image.height, image.width) <= std::numeric_limits<int>::max())
+    if (image.height >= 1 && image.width >= 1 && std::max(image.height, image.width) <= std::numeric_limits<int>::max())
         return;
     std::string const limit =
         image.height < 1 || image.width < 1 ? "at least 1 x 1 pixel" : "fewer than 2^31 pixels a side";
@@ -59,15 +58,14 @@ Grid patch_grid(Size image, TileGeometry const& geometry) {
 Grid margins(Size image, Grid grid) {
     auto const height = static_cast<double>(image.height), width = static_cast<double>(image.width);
     auto const rows = static_cast<double>(grid.rows), columns = static_cast<double>(grid.columns);
-    if (width / height > columns / rows)
-        return {half(grid.rows - cut_after_rounding(height * (columns / width))), 0};
+    if (width / height > columns / rows) return {half(grid.rows - cut_after_rounding(height * (columns / width))), 0};
     return {0, half(grid.columns - cut_after_rounding(width * (rows / height)))};
 }
 
 /// Appends the rows of one image's visual tokens: its tiles' rows start at `first`, `newline` ends each grid
 /// row.
-void append_index(std::vector<std::int64_t>& index, Size image, TileGeometry const& geometry,
-                  std::int64_t first, std::int64_t newline) {
+void append_index(std::vector<std::int64_t>& index, Size image, TileGeometry const& geometry, std::int64_t first,
+                  std::int64_t newline) {
     std::int64_t const side = geometry.side(), base = geometry.features();
     for (std::int64_t row = 0; row < base; ++row) index.push_back(first + row);
     if (geometry.grid_pinpoints.empty()) return;
@@ -95,9 +93,8 @@ void check_tiles(TileGeometry const& geometry) {
     for (Size const pinpoint : geometry.grid_pinpoints) {
         auto const [least, most] = std::minmax(pinpoint.height, pinpoint.width);
         if (least < geometry.tile_size || most > kLargestPinpoint)
-            throw refused(
-                "grid_pinpoints of " + std::to_string(geometry.tile_size) + " to " + limit + " pixels a side",
-                std::to_string(pinpoint.height) + " x " + std::to_string(pinpoint.width));
+            throw refused("grid_pinpoints of " + std::to_string(geometry.tile_size) + " to " + limit + " pixels a side",
+                          std::to_string(pinpoint.height) + " x " + std::to_string(pinpoint.width));
     }
 }
 
@@ -110,9 +107,8 @@ TileGeometry TileGeometry::of(ModelSpec const& spec) {
     for (Size const pinpoint : geometry.grid_pinpoints)  // filled to the edge, nothing unpadded
         most = std::max(most, visual_token_count(pinpoint, geometry));
     if (most > kMostVisualTokens)
-        throw refused(
-            "sizes that make at most " + std::to_string(kMostVisualTokens) + " visual tokens of one image",
-            "some that make " + std::to_string(most));
+        throw refused("sizes that make at most " + std::to_string(kMostVisualTokens) + " visual tokens of one image",
+                      "some that make " + std::to_string(most));
     return geometry;
 }
 
@@ -120,8 +116,8 @@ Size best_resolution(Size image, TileGeometry const& geometry) {
     check_size(image);
     auto const height = static_cast<double>(image.height), width = static_cast<double>(image.width);
     auto const kept_and_saved = [&](Size pinpoint) {
-        double const scale = std::min(static_cast<double>(pinpoint.width) / width,
-                                      static_cast<double>(pinpoint.height) / height);
+        double const scale =
+            std::min(static_cast<double>(pinpoint.width) / width, static_cast<double>(pinpoint.height) / height);
         std::int64_t const fitted =
             static_cast<std::int64_t>(width * scale) * static_cast<std::int64_t>(height * scale);
         std::int64_t const kept = std::min(fitted, image.height * image.width);

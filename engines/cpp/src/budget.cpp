@@ -64,8 +64,8 @@ std::int64_t kept_visual_tokens(Manifest const& manifest, Options const& options
     bool const own = options.keep || options.keep_ratio || options.budget;
     Budget const budget = own ? Budget{options.keep, options.keep_ratio, options.budget} : manifest.budget;
     // The default rounding mode is Python's: halves go to the even neighbour.
-    auto const wanted = static_cast<std::int64_t>(std::nearbyint(
-        std::min(wanted_tokens(manifest, budget, visual_tokens), static_cast<double>(visual_tokens))));
+    auto const wanted = static_cast<std::int64_t>(
+        std::nearbyint(std::min(wanted_tokens(manifest, budget, visual_tokens), static_cast<double>(visual_tokens))));
     std::int64_t const keep = std::max<std::int64_t>(1, wanted);
     if (!manifest.pruning.prunes() && keep < visual_tokens)
         throw Error("expected a bundle that prunes, to keep " + std::to_string(keep) +

@@ -42,8 +42,7 @@ std::string content(fs::path const& folder) {
         throw Error(std::string("expected ") + kManifest + " in " + place +
                     ", found none; give the folder of a bundle");
     auto const refused = [&](std::error_code const& why) {
-        return Error(std::string("expected a readable ") + kManifest + " in " + place +
-                     ", found: " + why.message());
+        return Error(std::string("expected a readable ") + kManifest + " in " + place + ", found: " + why.message());
     };
     if (fs::is_directory(status)) throw refused(std::make_error_code(std::errc::is_a_directory));
     auto const size = error ? 0 : fs::file_size(path, error);
@@ -77,8 +76,7 @@ void check_relative(std::string const& relative) {
         from = to + 1;
     }
     if (outside)
-        throw Error("expected a path inside the bundle, found " + python_repr(relative) +
-                    "; do not trust this bundle");
+        throw Error("expected a path inside the bundle, found " + python_repr(relative) + "; do not trust this bundle");
 }
 
 /// `folder / relative`, refused where that is or leads (through a link) outside `folder`.
@@ -108,8 +106,8 @@ void check_size(fs::path const& folder, std::string const& name, FileInfo const&
         throw Error("expected " + name + " in " + python_path(folder) + ", found no such file" + kAgain);
     auto const size = fs::file_size(path);
     if (size != static_cast<std::uintmax_t>(info.size))
-        throw Error("expected " + std::to_string(info.size) + " bytes in " + name + ", found " +
-                    std::to_string(size) + kAgain);
+        throw Error("expected " + std::to_string(info.size) + " bytes in " + name + ", found " + std::to_string(size) +
+                    kAgain);
 }
 
 void check_hash(fs::path const& folder, std::string const& name, FileInfo const& info) {

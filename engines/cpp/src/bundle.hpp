@@ -18,9 +18,7 @@ struct Bundle {
     std::filesystem::path file(std::string const& relative) const { return path / relative; }
 
     /// The ONNX file of "preprocess", "vision_encoder", "embed_tokens" or "decoder".
-    std::filesystem::path graph_path(std::string const& graph) const {
-        return file(manifest.graphs.at(graph).file);
-    }
+    std::filesystem::path graph_path(std::string const& graph) const { return file(manifest.graphs.at(graph).file); }
 
     /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the
     /// bundle has none of this flavour, or not every part.

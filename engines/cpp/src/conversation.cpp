@@ -33,8 +33,8 @@ Answer Conversation::ask(std::string const& prompt, std::vector<ImageSource> con
         Inputs const inputs = state_->cache ? runtime_->read_turn(images, prompt, options, state_->last_token)
                                             : runtime_->read(images, prompt, options);
         std::chrono::duration<double> const preprocess = std::chrono::steady_clock::now() - begin;
-        detail::Answered done = runtime_->answer(inputs, options, state_->cache ? *state_->cache : runtime_->empty_cache(),
-                                                 preprocess.count(), on_text);
+        detail::Answered done = runtime_->answer(
+            inputs, options, state_->cache ? *state_->cache : runtime_->empty_cache(), preprocess.count(), on_text);
         state_->cache = std::move(done.cache);
         state_->last_token = done.answer.token_ids.back();
         return std::move(done.answer);

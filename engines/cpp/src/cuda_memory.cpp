@@ -46,17 +46,18 @@ DeviceTensor::~DeviceTensor() { cudaFreeAsync(address_, stream_->get()); }
 std::shared_ptr<DeviceTensor const> on_device(std::shared_ptr<CudaStream const> stream, Tensor const& tensor) {
     auto copy = std::make_shared<DeviceTensor>(stream, tensor.dtype(), tensor.shape());
     if (copy->bytes())  // from pageable memory: CUDA has read it when the call returns
-        check_cuda(cudaMemcpyAsync(copy->address(), tensor.host(), copy->bytes(), cudaMemcpyHostToDevice, stream->get()),
-                   "a copy to the device");
+        check_cuda(
+            cudaMemcpyAsync(copy->address(), tensor.host(), copy->bytes(), cudaMemcpyHostToDevice, stream->get()),
+            "a copy to the device");
     return copy;
 }
 
 TensorPtr on_host(CudaStream const& stream, DeviceTensor const& tensor) {
     auto copy = std::make_shared<HostTensor>(tensor.dtype(), tensor.shape());
     if (tensor.bytes()) {
-        check_cuda(cudaMemcpyAsync(copy->writable(), tensor.address(), tensor.bytes(), cudaMemcpyDeviceToHost,
-                                   stream.get()),
-                   "a copy to the host");
+        check_cuda(
+            cudaMemcpyAsync(copy->writable(), tensor.address(), tensor.bytes(), cudaMemcpyDeviceToHost, stream.get()),
+            "a copy to the host");
         stream.wait();
     }
     return copy;

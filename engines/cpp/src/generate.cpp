@@ -21,7 +21,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+double seconds(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+}
 
 std::int64_t length(std::size_t size) { return static_cast<std::int64_t>(size); }
 
@@ -33,7 +35,8 @@ std::vector<std::uint8_t> visual_mask(Manifest const& manifest, std::vector<std:
 }
 
 void check_ids(Manifest const& manifest, Inputs const& inputs) {
-    if (inputs.input_ids.empty()) throw Error("expected a prompt of at least 1 token, found an empty one; ask something");
+    if (inputs.input_ids.empty())
+        throw Error("expected a prompt of at least 1 token, found an empty one; ask something");
     for (std::int64_t const id : inputs.input_ids)
         if (id < 0 || (id >= manifest.model.vocab_size && id != manifest.model.image_token_id))
             throw Error("expected token ids from 0 to " + std::to_string(manifest.model.vocab_size - 1) + ", found " +
@@ -56,8 +59,8 @@ Packing checked_packing(Manifest const& manifest, Inputs const& inputs, std::int
                     std::to_string(visual_tokens) + "; give one for each visual token");
     std::int64_t const side = manifest.model.tile_size;
     if (length(inputs.pixel_values.size()) != tiles * 3 * side * side)
-        throw Error("expected pixel values of " + std::to_string(tiles) + " tiles of 3 x " + std::to_string(side) + " x " +
-                    std::to_string(side) + ", found " + std::to_string(inputs.pixel_values.size()) +
+        throw Error("expected pixel values of " + std::to_string(tiles) + " tiles of 3 x " + std::to_string(side) +
+                    " x " + std::to_string(side) + ", found " + std::to_string(inputs.pixel_values.size()) +
                     " numbers; preprocess images as preprocess.onnx does");
     return packing(sizes, geometry);  // no larger than what has been found
 }
@@ -85,8 +88,9 @@ void check_room(Manifest const& manifest, Graphs const& graphs, Options const& o
 /// Without the image token: an answer has no image to put in its place.
 std::vector<float> checked(std::vector<float> logits, std::int64_t image_token_id) {
     if (std::any_of(logits.begin(), logits.end(), [](float value) { return std::isnan(value); }))
-        throw Error("expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, whose range is "
-                    "wider");
+        throw Error(
+            "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, whose range is "
+            "wider");
     if (image_token_id < length(logits.size()))
         logits[static_cast<std::size_t>(image_token_id)] = -std::numeric_limits<float>::infinity();
     return logits;

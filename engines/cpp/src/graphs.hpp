@@ -30,7 +30,8 @@ public:
     std::optional<std::int64_t> longest_cache() const;
 
     /// [tiles, 3, h, w], [N] -> [N, D] in the bundle's dtype, where the backend keeps it.
-    TensorPtr image_features(std::vector<float> const& pixel_values, std::vector<std::int64_t> const& gather_index) const;
+    TensorPtr image_features(std::vector<float> const& pixel_values,
+                             std::vector<std::int64_t> const& gather_index) const;
 
     /// [T], [N, D] -> [1, T, D]; features take the places of image tokens.
     TensorPtr inputs_embeds(std::vector<std::int64_t> const& input_ids, TensorPtr const& image_features) const;

@@ -8,8 +8,8 @@
 #include <string>
 #include <type_traits>
 
-#include <asap/error.hpp>
 #include <onnxruntime_cxx_api.h>
+#include <asap/error.hpp>
 
 #include "onnxruntime_error.hpp"
 #include "wording.hpp"
@@ -26,7 +26,8 @@ struct FromCallback {
 /// brings about that no check foresaw; exceptions of a caller's own callback pass through.
 template <typename Act>
 std::invoke_result_t<Act> guarded(Act act) {
-    char const* const no_memory = "expected memory for this request, found too little; shorten it or use a smaller image";
+    char const* const no_memory =
+        "expected memory for this request, found too little; shorten it or use a smaller image";
     try {
         return act();
     } catch (FromCallback const& passing) {

@@ -26,8 +26,7 @@ std::string foreign_format(Bytes file) {
     if (file.from(4).starts_with("ftypavif")) return "AVIF";
     if (file.from(4).starts_with("jP  \r\n") || file.starts_with("\xff\x4f\xff\x51"sv)) return "JPEG 2000";
     if (file.starts_with("\0\0\1\0"sv)) return "ICO";
-    if (file.size > 2 && file[0] == 'P' && file[1] >= '1' && file[1] <= '6' && file[2] <= ' ')
-        return "Netpbm";
+    if (file.size > 2 && file[0] == 'P' && file[1] >= '1' && file[1] <= '6' && file[2] <= ' ') return "Netpbm";
     return "";
 }
 
@@ -52,16 +51,16 @@ Error told(ImageFault const& fault, std::string const& name, std::int64_t most_p
             return Error("expected a PNG, JPEG, BMP or GIF image in " + name + ", found " + fault.what() +
                          "; convert it to PNG");
         case ImageFault::Kind::bomb:
-            return Error("expected an image of at most " + std::to_string(most_pixels) +
-                         " pixels, found more in " + name + "; scale it down");
+            return Error("expected an image of at most " + std::to_string(most_pixels) + " pixels, found more in " +
+                         name + "; scale it down");
         case ImageFault::Kind::damaged: break;
     }
     return unreadable(name, one_line(fault.what()));
 }
 
 Error system_error(std::string const& name, int number, std::filesystem::path const& file) {
-    return unreadable(name, "[Errno " + std::to_string(number) + "] " + std::strerror(number) + ": " +
-                                python_repr(file.string()));
+    return unreadable(
+        name, "[Errno " + std::to_string(number) + "] " + std::strerror(number) + ": " + python_repr(file.string()));
 }
 
 std::vector<std::uint8_t> content(std::filesystem::path const& file, std::string const& name) {

@@ -48,9 +48,8 @@ bool is_type(Json const& instance, std::string const& type) {
 /// `types`: a name or an array of names.
 bool is_any_type(Json const& instance, Schema const& types) {
     if (types.is_string()) return is_type(instance, types.get_ref<std::string const&>());
-    return std::any_of(types.begin(), types.end(), [&](Schema const& type) {
-        return is_type(instance, type.get_ref<std::string const&>());
-    });
+    return std::any_of(types.begin(), types.end(),
+                       [&](Schema const& type) { return is_type(instance, type.get_ref<std::string const&>()); });
 }
 
 std::string joined(Schema const& values) {
@@ -219,8 +218,7 @@ private:
 
     void property_names(Site const& site) const {
         if (!site.instance.is_object()) return;
-        for (auto const& member : site.instance.items())
-            check(site.value, Json(member.key()), site.path, site.sink);
+        for (auto const& member : site.instance.items()) check(site.value, Json(member.key()), site.path, site.sink);
     }
 
     void any_of(Site const& site) const {
@@ -282,8 +280,7 @@ struct Kept {
     explicit Kept(Report const& report)
         : path(report.path),
           weak(report.keyword == "anyOf" || report.keyword == "oneOf"),
-          of_another_type(!report.schema.contains("type") ||
-                          !is_any_type(report.instance, report.schema.at("type"))),
+          of_another_type(!report.schema.contains("type") || !is_any_type(report.instance, report.schema.at("type"))),
           message(report.message),
           alternatives(report.alternatives),
           instance(report.alternatives ? &report.instance : nullptr) {}

@@ -14,9 +14,9 @@ namespace asap::detail {
 /// Each step makes a new cache, so one can return to an old one; tensors are shared, not copied. Batches have one row
 /// here, so no place is ever padding and a length says what a mask would.
 struct KvCache {
-    Tensors layers;              // decoder input "past_key_values.{i}.key" -> [1, Hkv, P, d], where the backend keeps it
-    std::int64_t length = 0;     // P: places of the layers behind the cut, and of all where early layers are trimmed
-    std::int64_t fed = 0;        // tokens ever fed, pruned ones included: the next position id
+    Tensors layers;           // decoder input "past_key_values.{i}.key" -> [1, Hkv, P, d], where the backend keeps it
+    std::int64_t length = 0;  // P: places of the layers behind the cut, and of all where early layers are trimmed
+    std::int64_t fed = 0;     // tokens ever fed, pruned ones included: the next position id
     std::optional<std::int64_t> early_length;  // of the layers that keep pruned tokens, where some do
 
     /// Places of the longest layer.

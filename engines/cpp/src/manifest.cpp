@@ -19,8 +19,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t kLargestSize =
-    std::numeric_limits<std::int32_t>::max();  // products of two stay in 64 bits
+constexpr std::int64_t kLargestSize = std::numeric_limits<std::int32_t>::max();  // products of two stay in 64 bits
 constexpr std::int64_t kMostLayers = 4096;
 constexpr int kDeepest = 900;  // arrays and objects within each other; Python gives up around 1,000
 
@@ -46,9 +45,7 @@ std::int64_t integer(Json const& record, char const* name) {
     return integer(record.at(name), name, std::numeric_limits<std::int64_t>::max());
 }
 
-std::int64_t size(Json const& record, char const* name) {
-    return integer(record.at(name), name, kLargestSize);
-}
+std::int64_t size(Json const& record, char const* name) { return integer(record.at(name), name, kLargestSize); }
 
 std::string text(Json const& record, char const* name) { return record.at(name).get<std::string>(); }
 
@@ -78,9 +75,7 @@ std::string as_text(Json const& value) { return value.get<std::string>(); }
 
 double as_number(Json const& value) { return value.get<double>(); }
 
-std::int64_t as_integer(Json const& value) {
-    return integer(value, "one", std::numeric_limits<std::int64_t>::max());
-}
+std::int64_t as_integer(Json const& value) { return integer(value, "one", std::numeric_limits<std::int64_t>::max()); }
 
 std::int64_t as_size(Json const& value) { return integer(value, "a size", kLargestSize); }
 
@@ -154,8 +149,7 @@ GraphInfo graph_info(Json const& record) {
 }
 
 ShapeRange shape_range(Json const& record) {
-    return {list(record, "min", as_integer), list(record, "opt", as_integer),
-            list(record, "max", as_integer)};
+    return {list(record, "min", as_integer), list(record, "opt", as_integer), list(record, "max", as_integer)};
 }
 
 Profile profile(Json const& record) {
@@ -221,8 +215,8 @@ std::string position(std::string_view document, std::size_t at) {
     std::string_view const before = document.substr(0, std::min(at, document.size()));
     auto const line_start = before.rfind('\n') + 1;  // 0 where there is none
     auto const lines = 1 + std::count(before.begin(), before.end(), '\n');
-    return "line " + std::to_string(lines) + " column " + std::to_string(before.size() - line_start + 1) +
-           " (char " + std::to_string(before.size()) + ")";
+    return "line " + std::to_string(lines) + " column " + std::to_string(before.size() - line_start + 1) + " (char " +
+           std::to_string(before.size()) + ")";
 }
 
 Error no_json(std::string const& found) {
@@ -257,9 +251,8 @@ void check_version(Json const& document) {
     auto const& found = document["schema_version"];
     bool const number = found.is_number_integer() || found.is_boolean();  // as in Python
     if (number && found != kSchemaVersion)
-        throw Error("expected schema version " + std::to_string(kSchemaVersion) +
-                    " in manifest.json, found " + json_repr(found) +
-                    "; use the asap-export release that wrote this bundle, or export it again");
+        throw Error("expected schema version " + std::to_string(kSchemaVersion) + " in manifest.json, found " +
+                    json_repr(found) + "; use the asap-export release that wrote this bundle, or export it again");
 }
 
 void check_schema(Json const& document) {

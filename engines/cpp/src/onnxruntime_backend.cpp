@@ -101,7 +101,8 @@ private:
                 binding.BindInput(name.c_str(), lent.back());
             }
         }
-        for (std::string const& name : outputs_) binding.BindOutput(name.c_str(), on_host.count(name) ? host_ : device_);
+        for (std::string const& name : outputs_)
+            binding.BindOutput(name.c_str(), on_host.count(name) ? host_ : device_);
         const_cast<Ort::Session&>(session_).Run(Ort::RunOptions{nullptr}, binding);
         std::vector<Ort::Value> values = binding.GetOutputValues();
         Tensors results;
@@ -166,8 +167,9 @@ std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std:
                                                OnnxRuntimeOptions const& options) {
     check_threads(options.threads);
     if (options.cuda && !has_cuda_provider())
-        throw Error("expected ONNX Runtime with CUDAExecutionProvider, found only cpu; link a build of it with "
-                    "CUDA or use --provider cpu");
+        throw Error(
+            "expected ONNX Runtime with CUDAExecutionProvider, found only cpu; link a build of it with "
+            "CUDA or use --provider cpu");
     try {
         Ort::Session session(environment, file.c_str(), session_options(options));
         return std::make_unique<OnnxRuntimeSession>(std::move(session), options.cuda, file.filename().string());

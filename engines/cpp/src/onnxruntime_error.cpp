@@ -19,7 +19,8 @@ bool wants_memory(std::string const& said) {
 Error not_opened(std::string const& file, Ort::Exception const& error) {
     std::string const said = one_line(error.what());
     if (wants_memory(said))
-        return Error("expected memory to open " + file + ", found too little; use a larger machine, or export with "
+        return Error("expected memory to open " + file +
+                     ", found too little; use a larger machine, or export with "
                      "--quantize int4");
     return Error("expected a graph for ONNX Runtime " + Ort::GetVersionString() + " in " + file + ", found: " + said);
 }
@@ -27,7 +28,8 @@ Error not_opened(std::string const& file, Ort::Exception const& error) {
 Error not_run(std::string const& name, Ort::Exception const& error) {
     std::string const said = one_line(error.what());
     if (wants_memory(said))
-        return Error("expected memory for a run of " + name + ", found too little; shorten the request, use a smaller "
+        return Error("expected memory for a run of " + name +
+                     ", found too little; shorten the request, use a smaller "
                      "image, or export with --quantize int4");
     return Error("expected ONNX Runtime to run " + name + ", found: " + said);
 }

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include <asap/error.hpp>
 #include <onnxruntime_cxx_api.h>
+#include <asap/error.hpp>
 
 namespace asap::detail {
 

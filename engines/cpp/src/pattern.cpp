@@ -29,8 +29,7 @@ Pattern::Pattern(std::string const& pattern) {
 }
 
 bool Pattern::found_in(std::string const& text) const {
-    std::unique_ptr<pcre2_match_data, FreeMatch> const data(
-        pcre2_match_data_create_from_pattern(code_.get(), nullptr));
+    std::unique_ptr<pcre2_match_data, FreeMatch> const data(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
     if (!data) throw std::bad_alloc();
     return pcre2_match(code_.get(), units(text), text.size(), 0, 0, data.get(), nullptr) > 0;
 }

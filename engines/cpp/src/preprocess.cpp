@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include <asap/error.hpp>
 #include <onnxruntime_cxx_api.h>
+#include <asap/error.hpp>
 
 #include "onnxruntime_backend.hpp"
 #include "onnxruntime_error.hpp"
@@ -22,8 +22,8 @@ struct Preprocessor::Graph {
     Ort::Value tiles_of(Image const& image) {
         std::array<std::int64_t, 3> const shape = {image.height, image.width, 3};
         // ONNX Runtime does not write to inputs.
-        auto const input = Ort::Value::CreateTensor<std::uint8_t>(
-            host, const_cast<std::uint8_t*>(image.rgb.data()), image.rgb.size(), shape.data(), shape.size());
+        auto const input = Ort::Value::CreateTensor<std::uint8_t>(host, const_cast<std::uint8_t*>(image.rgb.data()),
+                                                                  image.rgb.size(), shape.data(), shape.size());
         char const *const input_name = "image", *const output_name = "pixel_values";
         auto outputs = session.Run(Ort::RunOptions{nullptr}, &input_name, &input, 1, &output_name, 1);
         return std::move(outputs.front());
@@ -82,8 +82,7 @@ std::vector<float> Preprocessor::pixel_values(Image const& image) const {
         if (info.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || info.GetShape() != expected)
             throw Error("expected " + std::to_string(expected[0]) + " tiles of " +
                         by(geometry_.tile_size, geometry_.tile_size) + " pixels for an image of " +
-                        by(image.width, image.height) +
-                        " from preprocess.onnx, found others; export the bundle again");
+                        by(image.width, image.height) + " from preprocess.onnx, found others; export the bundle again");
         auto const* const values = tiles.GetTensorData<float>();
         return {values, values + info.GetElementCount()};
     } catch (Ort::Exception const& error) {

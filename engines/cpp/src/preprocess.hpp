@@ -15,7 +15,8 @@ namespace asap::detail {
 /// The bundle's preprocess.onnx in ONNX Runtime, on the CPU. Thread-safe.
 class Preprocessor {
 public:
-    /// `threads`: of one operator, by default one for each core. Throws `Error` where ONNX Runtime cannot load the graph.
+    /// `threads`: of one operator, by default one for each core. Throws `Error` where ONNX Runtime cannot load the
+    /// graph.
     explicit Preprocessor(Bundle const& bundle, std::optional<int> threads = {});
     ~Preprocessor();
 

@@ -15,8 +15,8 @@ namespace asap::detail {
 
 /// The number of the narrowest profile that takes inputs of `shapes` and shape tensors of `values`.
 ///
-/// So a decode step runs in the generation profile, though the context profile may allow it too. Throws `Error` with the
-/// limit and what was found where no profile takes them. `inputs` name the dimensions.
+/// So a decode step runs in the generation profile, though the context profile may allow it too. Throws `Error` with
+/// the limit and what was found where no profile takes them. `inputs` name the dimensions.
 std::size_t choose_profile(std::vector<TensorInfo> const& inputs, std::vector<Profile> const& profiles,
                            std::map<std::string, Shape> const& shapes, std::map<std::string, Shape> const& values);
 

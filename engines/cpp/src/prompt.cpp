@@ -28,7 +28,9 @@ std::size_t occurrences(std::string const& text, std::string const& mark) {
     return count;
 }
 
-bool starts_with(std::string const& text, std::string const& start) { return text.compare(0, start.size(), start) == 0; }
+bool starts_with(std::string const& text, std::string const& start) {
+    return text.compare(0, start.size(), start) == 0;
+}
 
 Image pixels_of(ImageSource const& source) {
     return std::visit(
@@ -104,11 +106,11 @@ void PromptReader::check_marks(std::string const& text, std::size_t images, bool
                 "; add or remove marks" + (use_template && images ? ", or leave them all out" : ""));
 }
 
-std::string PromptReader::rendered(TurnParts TemplateInfo::*turn, std::string const& text,
-                                   std::size_t images) const {
+std::string PromptReader::rendered(TurnParts TemplateInfo::* turn, std::string const& text, std::size_t images) const {
     if (!manifest_.prompt.chat_template)
-        throw Error("expected a chat template in the bundle that needs no Jinja, found none; write the whole prompt "
-                    "yourself and turn the template off");
+        throw Error(
+            "expected a chat template in the bundle that needs no Jinja, found none; write the whole prompt "
+            "yourself and turn the template off");
     TemplateInfo const& parts = *manifest_.prompt.chat_template;
     TurnParts const& part = parts.*turn;
     bool const marked = text.find(manifest_.prompt.image_token) != std::string::npos;

@@ -24,8 +24,8 @@ public:
 
     /// The first prompt of a conversation.
     ///
-    /// With the template, images come first where the text has no `<image>` marks. Throws `Error` where marks and images
-    /// differ in number, an image cannot be read, or the bundle has no template that can be followed here.
+    /// With the template, images come first where the text has no `<image>` marks. Throws `Error` where marks and
+    /// images differ in number, an image cannot be read, or the bundle has no template that can be followed here.
     Inputs read(std::string const& text, std::vector<ImageSource> const& images, bool use_template) const;
 
     /// A later turn: what the template puts behind the last answer. `last_token` was sampled last and comes first;
@@ -38,7 +38,7 @@ public:
 private:
     Tokenizer const& tokenizer() const;
     void check_marks(std::string const& text, std::size_t images, bool use_template) const;
-    std::string rendered(TurnParts TemplateInfo::*turn, std::string const& text, std::size_t images) const;
+    std::string rendered(TurnParts TemplateInfo::* turn, std::string const& text, std::size_t images) const;
     Inputs encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const;
 
     Manifest const& manifest_;

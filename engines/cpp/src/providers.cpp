@@ -22,8 +22,9 @@ Sessions open_engines(Bundle const& bundle, LoadOptions const& options) {
 }
 #else
 void check_engines(Bundle const&) {
-    throw Error("expected asap_runtime built with TensorRT, found it built without; use --provider cpu or cuda, or "
-                "build it where CMake finds NvInfer.h");
+    throw Error(
+        "expected asap_runtime built with TensorRT, found it built without; use --provider cpu or cuda, or "
+        "build it where CMake finds NvInfer.h");
 }
 Sessions open_engines(Bundle const& bundle, LoadOptions const&) {
     check_engines(bundle);
@@ -60,13 +61,14 @@ Provider choose_provider(Bundle const& bundle, Provider provider) {
     if (provider == Provider::automatic) provider = best(bundle);
     if (provider == Provider::tensorrt) check_tensorrt_runs(bundle);
     if (provider == Provider::cpu && bundle.manifest.dtype == "bf16")
-        throw Error("expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA or "
-                    "TensorRT; use --provider cuda, or export with --dtype fp16 or fp32");
+        throw Error(
+            "expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA or "
+            "TensorRT; use --provider cuda, or export with --dtype fp16 or fp32");
     return provider;
 }
 
-Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider,
-                       LoadOptions const& options, bool mapped) {
+Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider, LoadOptions const& options,
+                       bool mapped) {
     if (provider == Provider::tensorrt) return open_engines(bundle, options);
     OnnxRuntimeOptions settings;
     settings.cuda = provider == Provider::cuda;

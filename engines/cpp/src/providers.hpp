@@ -1,8 +1,8 @@
 /// Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines.
 #pragma once
 
-#include <asap/model.hpp>
 #include <onnxruntime_cxx_api.h>
+#include <asap/model.hpp>
 
 #include "backend.hpp"
 #include "bundle.hpp"
@@ -14,7 +14,7 @@ Provider choose_provider(Bundle const& bundle, Provider provider);
 
 /// Sessions for the three graphs on a provider that `choose_provider` returned. `mapped`: weights stay in their files
 /// and are read at every step, for the CPU alone.
-Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider,
-                       LoadOptions const& options, bool mapped);
+Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider, LoadOptions const& options,
+                       bool mapped);
 
 }  // namespace asap::detail

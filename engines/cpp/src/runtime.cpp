@@ -20,9 +20,10 @@ Runtime::Runtime(Bundle bundle, LoadOptions const& options)
               provider_ == Provider::cpu) {}
 
 std::string Runtime::note() const {
-    return mapped_ ? "there is too little memory for these weights as float32, so they are read from disk at every step, "
-                     "which is slow; export with --quantize int4"
-                   : "";
+    return mapped_
+               ? "there is too little memory for these weights as float32, so they are read from disk at every step, "
+                 "which is slow; export with --quantize int4"
+               : "";
 }
 
 Inputs Runtime::read(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options) const {
@@ -39,8 +40,8 @@ Inputs Runtime::read_turn(std::vector<ImageSource> const& images, std::string co
 Answered Runtime::answer(Inputs const& inputs, Options const& options, KvCache const& cache, double preprocess_seconds,
                          TextCallback const& on_text) const {
     TextStream stream([this](std::vector<std::int64_t> const& ids) { return reader_.text(ids); }, on_text);
-    Generation done = generate(bundle_.manifest, graphs_, inputs, options, cache,
-                               [&](std::int64_t token) { stream.put(token); });
+    Generation done =
+        generate(bundle_.manifest, graphs_, inputs, options, cache, [&](std::int64_t token) { stream.put(token); });
     Answer answer;
     answer.text = stream.close();
     auto const& ends = bundle_.manifest.model.eos_token_ids;

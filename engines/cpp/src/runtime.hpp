@@ -3,8 +3,8 @@
 
 #include <optional>
 
-#include <asap/model.hpp>
 #include <onnxruntime_cxx_api.h>
+#include <asap/model.hpp>
 
 #include "bundle.hpp"
 #include "generate.hpp"

@@ -21,7 +21,8 @@ std::int64_t sample(std::vector<float> const& logits, double temperature, double
     std::vector<double> probability(logits.size());
     double total = 0;
     for (std::size_t i = 0; i < logits.size(); ++i)
-        total += probability[i] = std::exp((static_cast<double>(logits[i]) - static_cast<double>(*likeliest)) / temperature);
+        total += probability[i] =
+            std::exp((static_cast<double>(logits[i]) - static_cast<double>(*likeliest)) / temperature);
     std::vector<std::size_t> order(logits.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),

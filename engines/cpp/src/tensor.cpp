@@ -32,7 +32,7 @@ std::uint32_t rounded(std::uint32_t value, unsigned shift) {
 
 std::uint16_t to_half(float value) {
     std::uint32_t const bits = bits_of(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);  // NaN
+    if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);   // NaN
     if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds beyond 65,504
     if (magnitude >= 0x38800000u)  // normal: rebase the exponent; rounding may carry into it, which is right
         return static_cast<std::uint16_t>(sign | rounded(magnitude - 0x38000000u, 13));
@@ -99,8 +99,8 @@ void HostTensor::check(std::size_t count, std::size_t size) const {
 TensorPtr floating(Dtype dtype, Shape shape, std::vector<float> const& values) {
     if (dtype == Dtype::fp32) return std::make_shared<HostTensor>(dtype, std::move(shape), values);
     auto const convert = dtype == Dtype::fp16 ? to_half : to_bfloat;
-    return std::make_shared<HostTensor>(
-        dtype, std::move(shape), converted<float, std::uint16_t>(values.data(), values.size(), convert));
+    return std::make_shared<HostTensor>(dtype, std::move(shape),
+                                        converted<float, std::uint16_t>(values.data(), values.size(), convert));
 }
 
 TensorPtr integers(Shape shape, std::vector<std::int64_t> const& values) {

@@ -68,7 +68,8 @@ trt::Dims dims_of(Shape const& shape) {
 /// Memory for an output whose shape TensorRT learns during the run.
 class OutputAllocator final : public trt::IOutputAllocator {
 public:
-    OutputAllocator(std::shared_ptr<CudaStream const> stream, Dtype dtype) : stream_(std::move(stream)), dtype_(dtype) {}
+    OutputAllocator(std::shared_ptr<CudaStream const> stream, Dtype dtype)
+        : stream_(std::move(stream)), dtype_(dtype) {}
 
     void* reallocateOutputAsync(char const*, void*, std::uint64_t size, std::uint64_t, cudaStream_t) noexcept override {
         try {
@@ -163,7 +164,8 @@ private:
         return placed;
     }
 
-    /// The context of the profile that takes the inputs, made when it is first needed: so a decode step does not switch.
+    /// The context of the profile that takes the inputs, made when it is first needed: so a decode step does not
+    /// switch.
     trt::IExecutionContext& context_for(Tensors const& placed) const {
         std::map<std::string, Shape> shapes, values;
         for (auto const& [name, tensor] : placed) {

@@ -24,8 +24,7 @@ std::string_view behind(std::string_view text, std::size_t count) {
 }  // namespace
 
 TextStream::TextStream(Decode decode, TextCallback on_text)
-    : decode_(std::move(decode)),
-      on_text_(std::move(on_text)) {}
+    : decode_(std::move(decode)), on_text_(std::move(on_text)) {}
 
 void TextStream::put(std::int64_t token_id) {
     token_ids_.push_back(token_id);

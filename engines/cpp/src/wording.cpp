@@ -23,9 +23,9 @@ std::string float_repr(double value) {
     double const size = std::abs(value);
     bool const plain = size == 0 || (size >= 1e-4 && size < 1e16);
     char text[64];
-    auto const end = std::to_chars(text, text + sizeof text, value,
-                                   plain ? std::chars_format::fixed : std::chars_format::scientific)
-                         .ptr;
+    auto const end =
+        std::to_chars(text, text + sizeof text, value, plain ? std::chars_format::fixed : std::chars_format::scientific)
+            .ptr;
     std::string result(text, end);
     return plain && result.find('.') == std::string::npos ? result + ".0" : result;
 }

@@ -64,13 +64,9 @@ TEST(Anyres, tokensOfAPromptComeFromTheSamePlaces) {
 
 TEST(Anyres, anImageWithoutPixelsIsRefusedWithPythonsWords) {
     TileGeometry const geometry{336, 14, {}};
-    EXPECT_EQ(refusal([&] {
-                  packing({{0, 5}}, geometry);
-              }),
+    EXPECT_EQ(refusal([&] { packing({{0, 5}}, geometry); }),
               "expected an image of at least 1 x 1 pixel, found 5 x 0; give another");
-    EXPECT_EQ(refusal([&] {
-                  visual_token_count({-3, 1}, geometry);
-              }),
+    EXPECT_EQ(refusal([&] { visual_token_count({-3, 1}, geometry); }),
               "expected an image of at least 1 x 1 pixel, found 1 x -3; give another");
 }
 

@@ -56,19 +56,20 @@ TEST(Budget, refusesWhatCannotBeMetInPythonsWords) {
     Manifest const manifest = vicuna({std::int64_t{478}, std::nullopt, std::nullopt});
     Options small;
     small.budget = 100;
-    EXPECT_EQ(refusal(small, manifest, 2880),
-              "expected --budget of at least 181 for 2880 visual tokens (2 of 32 layers see all of them), found 100; raise "
-              "it or give --keep");
+    EXPECT_EQ(
+        refusal(small, manifest, 2880),
+        "expected --budget of at least 181 for 2880 visual tokens (2 of 32 layers see all of them), found 100; raise "
+        "it or give --keep");
     Options two;
     two.keep = 5;
     two.budget = 100;
-    EXPECT_EQ(refusal(two, manifest, 2880),
-              "expected one of --keep, --keep-ratio and --budget; give only one of them");
+    EXPECT_EQ(refusal(two, manifest, 2880), "expected one of --keep, --keep-ratio and --budget; give only one of them");
     Options dense;
     dense.keep = 5;
-    EXPECT_EQ(refusal(dense, vicuna({std::nullopt, 1.0, std::nullopt}, "none"), 2880),
-              "expected a bundle that prunes, to keep 5 visual tokens, found a dense one; leave --keep, --keep-ratio and "
-              "--budget out, or export without --dense");
+    EXPECT_EQ(
+        refusal(dense, vicuna({std::nullopt, 1.0, std::nullopt}, "none"), 2880),
+        "expected a bundle that prunes, to keep 5 visual tokens, found a dense one; leave --keep, --keep-ratio and "
+        "--budget out, or export without --dense");
 }
 
 TEST(Options, outOfRangeAreRefused) {

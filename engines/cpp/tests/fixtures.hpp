@@ -29,9 +29,7 @@ inline std::vector<std::uint8_t> bytes_of(std::filesystem::path const& file) {
     return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-inline nlohmann::json json_fixture(std::string const& name) {
-    return nlohmann::json::parse(bytes_of(fixture(name)));
-}
+inline nlohmann::json json_fixture(std::string const& name) { return nlohmann::json::parse(bytes_of(fixture(name))); }
 
 /// What `act` is refused with; empty where it is not.
 inline std::string refusal(std::function<void()> const& act) {

@@ -19,8 +19,7 @@ using test::refusal;
 /// The message without a decoder's own words for what is damaged.
 std::string frame(std::string const& message) {
     auto const reason = message.find(", found: ");
-    return reason == std::string::npos ? message
-                                       : message.substr(0, reason) + message.substr(message.rfind(';'));
+    return reason == std::string::npos ? message : message.substr(0, reason) + message.substr(message.rfind(';'));
 }
 
 std::string said(std::vector<std::uint8_t> const& bytes) {
@@ -78,14 +77,12 @@ TEST(Images, moreDataThanPixelsTakesNoMoreMemory) {
 }
 
 TEST(Images, everyBeginningOfAFileIsAnImageOrAnError) {
-    for (char const* const name :
-         {"photograph.jpg", "smooth-progressive.jpg", "interlaced-16-6.png", "smooth-P16.png",
-          "interlaced.gif", "noise-RGB.bmp", "orientation-profile-True.png"}) {
+    for (char const* const name : {"photograph.jpg", "smooth-progressive.jpg", "interlaced-16-6.png", "smooth-P16.png",
+                                   "interlaced.gif", "noise-RGB.bmp", "orientation-profile-True.png"}) {
         auto const whole = bytes_of(fixture(std::string("images/") + name));
         for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 200) {
             // Memory of its own, so that a sanitizer sees a read beyond its end.
-            std::vector<std::uint8_t> const part(whole.begin(),
-                                                 whole.begin() + static_cast<std::ptrdiff_t>(size));
+            std::vector<std::uint8_t> const part(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
             said(part);
         }
     }

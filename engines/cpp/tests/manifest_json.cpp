@@ -70,14 +70,11 @@ json of_tensor(TensorInfo const& tensor) {
 }
 
 json of_graph(GraphInfo const& graph) {
-    return {{"file", graph.file},
-            {"inputs", list(graph.inputs, of_tensor)},
-            {"outputs", list(graph.outputs, of_tensor)}};
+    return {
+        {"file", graph.file}, {"inputs", list(graph.inputs, of_tensor)}, {"outputs", list(graph.outputs, of_tensor)}};
 }
 
-json of_range(ShapeRange const& range) {
-    return {{"min", range.min}, {"opt", range.opt}, {"max", range.max}};
-}
+json of_range(ShapeRange const& range) { return {{"min", range.min}, {"opt", range.opt}, {"max", range.max}}; }
 
 json of_profile(Profile const& profile) {
     return {{"name", profile.name},
@@ -107,8 +104,7 @@ json of_engine(EngineInfo const& engine) {
 json of_file(FileInfo const& file) { return {{"sha256", file.sha256}, {"size", file.size}}; }
 
 json of_turn(TurnParts const& turn) {
-    return {
-        {"start", turn.start}, {"image", turn.image}, {"after_images", turn.after_images}, {"end", turn.end}};
+    return {{"start", turn.start}, {"image", turn.image}, {"after_images", turn.after_images}, {"end", turn.end}};
 }
 
 json of_prompt(PromptInfo const& prompt) {

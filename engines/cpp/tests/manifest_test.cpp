@@ -45,8 +45,7 @@ TEST(Manifest, aDamagedOneIsRefusedWithPythonsWords) {
         auto const text = pair[0].get<std::string>(), expected = pair[1].get<std::string>();
         SCOPED_TRACE(text.substr(0, 200));
         std::string const found = said(text);
-        if (expected.empty() && found.rfind("expected grid_pinpoints", 0) == 0)
-            continue;  // Python finds out later
+        if (expected.empty() && found.rfind("expected grid_pinpoints", 0) == 0) continue;  // Python finds out later
         EXPECT_EQ(shared(found), shared(expected));
     }
 }
@@ -72,9 +71,8 @@ TEST(Manifest, sizesThatFitNoPictureAreRefused) {
               "expected a tile_size of at most 65536 pixels and no larger patch_size in manifest.json, found "
               "56 and 57; "
               "export the bundle again");
-    EXPECT_EQ(
-        said(with("/pruning/prune_after", 8)),
-        "expected prune_after below the model's 8 layers in manifest.json, found 8; export the bundle again");
+    EXPECT_EQ(said(with("/pruning/prune_after", 8)),
+              "expected prune_after below the model's 8 layers in manifest.json, found 8; export the bundle again");
 }
 
 }  // namespace asap::detail

@@ -95,7 +95,8 @@ TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
         FAIL();
     } catch (Error const& error) {
         std::string const said = error.what();
-        EXPECT_EQ(said.rfind("expected about 48000024576.0 GB of free memory for a run of 1000000000 tokens, found ", 0), 0u)
+        EXPECT_EQ(
+            said.rfind("expected about 48000024576.0 GB of free memory for a run of 1000000000 tokens, found ", 0), 0u)
             << said;
     }
     EXPECT_EQ(memory.with_room(small(), 100, 0, [] { return 7; }), 7);
@@ -110,8 +111,9 @@ TEST(Weights, stayOnDiskWhereTheyFitAsStoredOnly) {
     EXPECT_FALSE(weights_stay_on_disk(bundle, 7'000'000'000));  // 3 GB twice as wide, and 1 GB as it is
     EXPECT_TRUE(weights_stay_on_disk(bundle, 6'999'999'999));
     EXPECT_TRUE(weights_stay_on_disk(bundle, 4'000'000'000));
-    EXPECT_EQ(test::refusal([&] { weights_stay_on_disk(bundle, 3'900'000'000); }),
-              "expected 4.0 GB of free memory for the weights of some.bundle, found 3.9 GB; export with --quantize int4");
+    EXPECT_EQ(
+        test::refusal([&] { weights_stay_on_disk(bundle, 3'900'000'000); }),
+        "expected 4.0 GB of free memory for the weights of some.bundle, found 3.9 GB; export with --quantize int4");
     bundle.manifest.dtype = "fp32";
     EXPECT_FALSE(weights_stay_on_disk(bundle, 4'000'000'000));
 }

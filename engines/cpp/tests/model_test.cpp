@@ -6,8 +6,8 @@
 #include <new>
 #include <stdexcept>
 
-#include <asap/asap.hpp>
 #include <gtest/gtest.h>
+#include <asap/asap.hpp>
 
 #include "fixtures.hpp"
 
@@ -49,7 +49,8 @@ Ids asked(Model const& model, int number) {
 
 /// Two turns.
 std::vector<Ids> conversed(Conversation& chat, int number) {
-    return {chat.ask(question, {picture(70, 50, number)}, brief()).token_ids, chat.ask("And now?", {}, brief()).token_ids};
+    return {chat.ask(question, {picture(70, 50, number)}, brief()).token_ids,
+            chat.ask("And now?", {}, brief()).token_ids};
 }
 
 }  // namespace
@@ -75,7 +76,8 @@ TEST(Model, threadsMayShareOne) {
     std::vector<std::future<void>> threads;
     for (int number = 0; number < 4; ++number)
         threads.push_back(std::async(std::launch::async, [&, number] {
-            for (int i = 0; i < 10; ++i) EXPECT_EQ(asked(*model, number), expected.at(static_cast<std::size_t>(number)));
+            for (int i = 0; i < 10; ++i)
+                EXPECT_EQ(asked(*model, number), expected.at(static_cast<std::size_t>(number)));
         }));
     for (auto& thread : threads) thread.get();
 }
@@ -126,7 +128,8 @@ TEST(Conversations, areAsTheyWereAfterATurnThatFails) {
     Options wrong = brief();
     wrong.top_p = 2;
     EXPECT_NE(refusal([&] { chat.ask("And now?", {}, wrong); }), "");
-    EXPECT_THROW(chat.ask("And now?", {}, brief(), [](auto&) { throw std::runtime_error("stop"); }), std::runtime_error);
+    EXPECT_THROW(chat.ask("And now?", {}, brief(), [](auto&) { throw std::runtime_error("stop"); }),
+                 std::runtime_error);
     EXPECT_EQ(chat.ask("And now?", {}, brief()).token_ids, expected[1]);
 }
 
@@ -146,7 +149,8 @@ TEST(Conversations, move) {
 TEST(Callbacks, hearPiecesWhoseSumIsTheAnswer) {
     auto const model = loaded();
     std::string heard;
-    Answer const answer = model->generate({picture(60, 60, 5)}, question, brief(), [&](auto& piece) { heard += piece; });
+    Answer const answer =
+        model->generate({picture(60, 60, 5)}, question, brief(), [&](auto& piece) { heard += piece; });
     EXPECT_EQ(heard, answer.text);
     EXPECT_NE(heard, "");
 }
@@ -249,8 +253,15 @@ TEST(Inputs, areAnsweredWithoutATokenizerThatIsRead) {
 TEST(Pixels, thatDoNotFitTheirSizeAreRefused) {
     auto const model = loaded();
     std::int64_t const huge = std::int64_t{1} << 31;
-    for (auto const& [height, width, bytes] : std::vector<std::tuple<std::int64_t, std::int64_t, std::size_t>>{
-             {2, 3, 17}, {2, 3, 19}, {0, 0, 0}, {0, 5, 0}, {-2, -3, 18}, {-1, -1, 3}, {huge, huge, 0}, {huge - 1, 1, 3}}) {
+    for (auto const& [height, width, bytes] :
+         std::vector<std::tuple<std::int64_t, std::int64_t, std::size_t>>{{2, 3, 17},
+                                                                          {2, 3, 19},
+                                                                          {0, 0, 0},
+                                                                          {0, 5, 0},
+                                                                          {-2, -3, 18},
+                                                                          {-1, -1, 3},
+                                                                          {huge, huge, 0},
+                                                                          {huge - 1, 1, 3}}) {
         Image const image{height, width, std::vector<std::uint8_t>(bytes)};
         std::string const said = refusal([&] { model->generate({image}, question, brief()); });
         EXPECT_EQ(said.rfind("expected ", 0), 0u) << height << " x " << width << ": " << said;

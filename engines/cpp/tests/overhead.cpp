@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include <onnxruntime_cxx_api.h>
 #include <asap/asap.hpp>
 #include <nlohmann/json.hpp>
-#include <onnxruntime_cxx_api.h>
 
 #include "bundle.hpp"
 #include "generate.hpp"

@@ -18,9 +18,7 @@ using test::refusal;
 
 std::string by(Size size) { return std::to_string(size.height) + "x" + std::to_string(size.width); }
 
-Image picture(Size size) {
-    return {size.height, size.width, bytes_of(fixture("preprocess/" + by(size) + ".rgb"))};
-}
+Image picture(Size size) { return {size.height, size.width, bytes_of(fixture("preprocess/" + by(size) + ".rgb"))}; }
 
 std::vector<Size> sizes() {
     std::vector<Size> result;
@@ -43,8 +41,7 @@ Preprocessor preprocessor(std::string const& bundle) {
 
 TEST(Preprocess, valuesAreThoseOfPythonToTheBit) {
     Preprocessor const preprocess = preprocessor("bundle");
-    for (Size const size : sizes())
-        EXPECT_TRUE(same(preprocess.pixel_values(picture(size)), size)) << by(size);
+    for (Size const size : sizes()) EXPECT_TRUE(same(preprocess.pixel_values(picture(size)), size)) << by(size);
 }
 
 TEST(Preprocess, threadsMayShareOne) {
@@ -52,17 +49,14 @@ TEST(Preprocess, threadsMayShareOne) {
     std::vector<std::thread> threads;
     for (Size const size : sizes())
         threads.emplace_back([&, size] {
-            for (int i = 0; i < 5; ++i)
-                EXPECT_TRUE(same(preprocess.pixel_values(picture(size)), size)) << by(size);
+            for (int i = 0; i < 5; ++i) EXPECT_TRUE(same(preprocess.pixel_values(picture(size)), size)) << by(size);
         });
     for (auto& thread : threads) thread.join();
 }
 
 TEST(Preprocess, aGraphThatMakesOtherTilesThanTheManifestSaysIsRefused) {
     Preprocessor const preprocess = preprocessor("other-tiles");
-    EXPECT_EQ(refusal([&] {
-                  preprocess.pixel_values(picture({56, 56}));
-              }),
+    EXPECT_EQ(refusal([&] { preprocess.pixel_values(picture({56, 56})); }),
               "expected 7 tiles of 56 x 56 pixels for an image of 56 x 56 from preprocess.onnx, found "
               "others; export the "
               "bundle again");
@@ -77,9 +71,8 @@ TEST(Preprocess, noGraphIsRefused) {
 TEST(Preprocess, anImageWhoseBytesDoNotFitItsSizeIsRefused) {
     Preprocessor const preprocess = preprocessor("bundle");
     Image const image{3, 2, std::vector<std::uint8_t>(17)};
-    EXPECT_EQ(
-        refusal([&] { preprocess.pixel_values(image); }),
-        "expected 3 bytes for each of 2 x 3 pixels, found 17 bytes; give all pixels of the image as RGB");
+    EXPECT_EQ(refusal([&] { preprocess.pixel_values(image); }),
+              "expected 3 bytes for each of 2 x 3 pixels, found 17 bytes; give all pixels of the image as RGB");
     EXPECT_NE(refusal([&] { preprocess.pixel_values({0, 0, {}}); }), "");
     EXPECT_NE(refusal([&] { preprocess.pixel_values({-1, -1, std::vector<std::uint8_t>(3)}); }), "");
 }

@@ -1,7 +1,7 @@
 #include "profiles.hpp"
 
-#include <asap/error.hpp>
 #include <gtest/gtest.h>
+#include <asap/error.hpp>
 
 namespace asap::detail {
 namespace {
@@ -46,9 +46,10 @@ TEST(Profiles, theNarrowerOfTwoThatFitIsTaken) {
 }
 
 TEST(Profiles, aRequestBeyondAllOfThemIsToldTheLimit) {
-    EXPECT_EQ(chosen(1, 501, 501, 100),
-              "expected sequence (inputs_embeds) of 2 to 500 for this engine, found 501; shorten the request, or export with "
-              "other limits (--max-batch, --max-images, --max-text, --max-new-tokens)");
+    EXPECT_EQ(
+        chosen(1, 501, 501, 100),
+        "expected sequence (inputs_embeds) of 2 to 500 for this engine, found 501; shorten the request, or export with "
+        "other limits (--max-batch, --max-images, --max-text, --max-new-tokens)");
     EXPECT_EQ(chosen(1, 500, 500, 501).substr(0, 60), "expected kept_length of 2 to 500 for this engine, found 501;");
 }
 

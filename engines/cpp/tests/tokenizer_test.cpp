@@ -35,10 +35,9 @@ Json cases_of(std::string const& name) { return json_fixture("tokenizer/" + name
 
 /// A small file that can be read, with `part` of it replaced.
 std::string changed(std::string const& part, std::string const& by) {
-    std::string file =
-        R"({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, )"
-        R"("post_processor": null, "decoder": null, "model": {"type": "BPE", "dropout": null, )"
-        R"("unk_token": null, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}})";
+    std::string file = R"({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, )"
+                       R"("post_processor": null, "decoder": null, "model": {"type": "BPE", "dropout": null, )"
+                       R"("unk_token": null, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}})";
     std::size_t const at = file.find(part);
     if (at == std::string::npos) throw std::logic_error("no " + part + " to replace");
     return file.replace(at, part.size(), by);
@@ -90,8 +89,8 @@ TEST_P(Families, nameTheirTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Families,
-                         testing::Values("llama_legacy", "llama", "mistral", "llama3", "qwen2", "gpt2",
-                                         "unknowns", "demo"),
+                         testing::Values("llama_legacy", "llama", "mistral", "llama3", "qwen2", "gpt2", "unknowns",
+                                         "demo"),
                          [](auto const& family) { return std::string(family.param); });
 
 TEST(Tokenizer, findsSpecialTokensInTheText) {
@@ -109,8 +108,7 @@ TEST(Tokenizer, servesManyThreadsAtOnce) {
     auto const all = [&] {
         Ids ids;
         for (Json const& each : cases["texts"])
-            for (std::int64_t const id : tokenizer.encode(each["text"].get<std::string>(), true))
-                ids.push_back(id);
+            for (std::int64_t const id : tokenizer.encode(each["text"].get<std::string>(), true)) ids.push_back(id);
         return ids;
     };
     auto other = std::async(std::launch::async, all), third = std::async(std::launch::async, all);
@@ -123,8 +121,7 @@ TEST(Tokenizer, readsLongTextsInTime) {
     auto const start = std::chrono::steady_clock::now();
     for (char const* const name : {"llama_legacy", "llama3", "qwen2", "gpt2"}) {
         Tokenizer const tokenizer = made(name);
-        for (char const* const part :
-             {"a", " ", "\n", "<", "\u0301\u0323", "\u0e02", "\u2581", "<sep> ", "1 "}) {
+        for (char const* const part : {"a", " ", "\n", "<", "\u0301\u0323", "\u0e02", "\u2581", "<sep> ", "1 "}) {
             std::string text;
             while (text.size() < 100'000) text += part;
             Ids const ids = tokenizer.encode(text, false);
@@ -140,8 +137,7 @@ TEST(Tokenizer, refusesTextThatIsNotUtf8) {
     Tokenizer const tokenizer = made("llama");
     EXPECT_EQ(refusal([&] { tokenizer.encode("a\xff", true); }),
               "expected text in UTF-8, found the byte 0xFF at offset 1; convert it to UTF-8");
-    for (char const* const text :
-         {"\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe4\xb8", "\x80"})
+    for (char const* const text : {"\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe4\xb8", "\x80"})
         EXPECT_NE(refusal([&] { tokenizer.encode(text, true); }), "");
 }
 
@@ -168,17 +164,14 @@ TEST(Tokenizer, namesWhatItDoesNotKnow) {
     };
     std::string const no_normalizer = R"("normalizer": null)", no_split = R"("pre_tokenizer": null)";
     names(no_normalizer, R"("normalizer": {"type": "Lowercase"})", "Sequence as normalizer, found Lowercase");
-    names(no_normalizer,
-          R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]})",
+    names(no_normalizer, R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]})",
           "normalizer.normalizers[1], found NFKC");
     names(no_split, R"("pre_tokenizer": {"type": "BertPreTokenizer"})", "found BertPreTokenizer");
     names(no_split, R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Removed"})",
           "Isolated as pre_tokenizer.behavior, found Removed");
-    names(no_split,
-          R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a\\b"}, "behavior": "Isolated"})",
+    names(no_split, R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a\\b"}, "behavior": "Isolated"})",
           R"(found "a\b", unknown from byte 1 on)");
-    names(R"("post_processor": null)", R"("post_processor": {"type": "BertProcessing"})",
-          "found BertProcessing");
+    names(R"("post_processor": null)", R"("post_processor": {"type": "BertProcessing"})", "found BertProcessing");
     names(R"("decoder": null)", R"("decoder": {"type": "WordPiece"})", "as decoder, found WordPiece");
     names(R"("dropout": null)", R"("dropout": 0.1)", "nothing as model.dropout, found 0.1");
 }
@@ -220,27 +213,22 @@ TEST(Tokenizer, refusesDamagedFiles) {
         {added, R"("added_tokens": [{"id": 3}])"},
         {added, R"("added_tokens": [{"id": 4, "content": "<s>", )" + flags + "}]"},
         {added, R"("added_tokens": [{"id": 3, "content": "", )" + flags + "}]"},
-        {added, R"("added_tokens": [{"id": 0, "content": "a", )" + flags +
-                    R"(}, {"id": 0, "content": "a", )" + flags + "}]"},
+        {added,
+         R"("added_tokens": [{"id": 0, "content": "a", )" + flags + R"(}, {"id": 0, "content": "a", )" + flags + "}]"},
         {R"("decoder": null)", R"("decoder": {"type": "Strip", "content": "ab", "start": 1, "stop": 0})"},
-        {R"("decoder": null)",
-         R"("decoder": {"type": "Replace", "pattern": {"String": ""}, "content": "x"})"},
+        {R"("decoder": null)", R"("decoder": {"type": "Replace", "pattern": {"String": ""}, "content": "x"})"},
     };
     for (auto const& [part, by] : damages) EXPECT_NE(refused(part, by), "") << by;
 }
 
 TEST(Tokenizer, refusesPatternsThatAreNoEnd) {
-    std::string const start =
-        R"("pre_tokenizer": {"type": "Split", "behavior": "Isolated", "pattern": {"Regex": ")";
+    std::string const start = R"("pre_tokenizer": {"type": "Split", "behavior": "Isolated", "pattern": {"Regex": ")";
     for (char const* const pattern :
-         {"",      "a*",        "(?:a|b*)", "a++",    "a+?",     "[",       "[]",
-          "[z-a]", "(?:",       ")",        "a{2,1}", "a{9999}", "(?i:ss)", "(?i:é)",
-          "\\\\w", "\\\\p{Lu}", ".",        "^a",     "a{",      "(?:a)*",  "a**"})
-        EXPECT_NE(refused(R"("pre_tokenizer": null)", start + pattern + R"("}})"), "")
-            << pattern;
+         {"",        "a*",      "(?:a|b*)", "a++",   "a+?",       "[", "[]", "[z-a]", "(?:",    ")",  "a{2,1}",
+          "a{9999}", "(?i:ss)", "(?i:é)",   "\\\\w", "\\\\p{Lu}", ".", "^a", "a{",    "(?:a)*", "a**"})
+        EXPECT_NE(refused(R"("pre_tokenizer": null)", start + pattern + R"("}})"), "") << pattern;
     Tokenizer const slow(changed(R"("pre_tokenizer": null)", start + R"(a*a*a*a*a*b"}})"));
-    EXPECT_NE(refusal([&] { slow.encode(std::string(10'000, 'a'), false); }).find("steps"),
-              std::string::npos);
+    EXPECT_NE(refusal([&] { slow.encode(std::string(10'000, 'a'), false); }).find("steps"), std::string::npos);
 }
 
 TEST(Characters, areOfTheClassesOfHuggingFacesPackage) {

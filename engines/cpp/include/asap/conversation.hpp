@@ -13,7 +13,7 @@ namespace asap {
 namespace detail {
 class Runtime;
 struct ConversationState;
-}
+}  // namespace detail
 
 /// Made by `Model::chat`. A turn that fails leaves the conversation as it was. One thread at a time. One that was moved
 /// to another answers no more.

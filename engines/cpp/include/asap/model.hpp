@@ -28,8 +28,8 @@ enum class Provider {
 
 struct LoadOptions {
     Provider provider = Provider::automatic;
-    std::optional<int> threads;  ///< of one operator on the CPU; by default one for each core
-    void* cuda_stream = nullptr; ///< a cudaStream_t that TensorRT runs in; null: one of the model's own
+    std::optional<int> threads;   ///< of one operator on the CPU; by default one for each core
+    void* cuda_stream = nullptr;  ///< a cudaStream_t that TensorRT runs in; null: one of the model's own
 };
 
 /// Answers questions about images. A model may be used by several threads at once: every call of `generate` has a KV
@@ -54,8 +54,8 @@ public:
 
     Provider provider() const;
 
-    /// What a user should know about how this model runs: where memory is too little for the weights as the CPU computes
-    /// with them, they are read from disk at every step. Mostly empty.
+    /// What a user should know about how this model runs: where memory is too little for the weights as the CPU
+    /// computes with them, they are read from disk at every step. Mostly empty.
     std::string note() const;
 
 private:

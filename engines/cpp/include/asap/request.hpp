@@ -18,9 +18,9 @@ struct Options {
     std::uint64_t seed = 0;    ///< the same draws for the same seed; not those of the Python runtime
 
     /// At most one of these replaces the bundle's own budget for this request.
-    std::optional<std::int64_t> keep;    ///< visual tokens that survive the cut
-    std::optional<double> keep_ratio;    ///< the same, as a part of the prompt's visual tokens
-    std::optional<double> budget;        ///< the same, as the mean over all layers
+    std::optional<std::int64_t> keep;  ///< visual tokens that survive the cut
+    std::optional<double> keep_ratio;  ///< the same, as a part of the prompt's visual tokens
+    std::optional<double> budget;      ///< the same, as the mean over all layers
 
     /// Off: the prompt is taken as it is, with an `<image>` mark for each image, and no chat template around it.
     bool use_template = true;
@@ -42,13 +42,13 @@ struct Timings {
 enum class StoppedBy { end, length };
 
 struct Answer {
-    std::string text;                     ///< UTF-8, special tokens left out, no white space in front; empty
-                                          ///< where the bundle's tokenizer is one that is not read here
-    std::vector<std::int64_t> token_ids;  ///< as sampled, the end token included
-    std::int64_t visual_tokens = 0;       ///< of this turn's images
-    std::int64_t kept_visual_tokens = 0;  ///< of them after the cut; equal where nothing was pruned
-    std::vector<std::int64_t> kept_index; ///< [kept], ascending places in the new tokens of this turn that survived
-    StoppedBy stopped_by = StoppedBy::end;///< `length`: max_new_tokens cut the answer short
+    std::string text;                       ///< UTF-8, special tokens left out, no white space in front; empty
+                                            ///< where the bundle's tokenizer is one that is not read here
+    std::vector<std::int64_t> token_ids;    ///< as sampled, the end token included
+    std::int64_t visual_tokens = 0;         ///< of this turn's images
+    std::int64_t kept_visual_tokens = 0;    ///< of them after the cut; equal where nothing was pruned
+    std::vector<std::int64_t> kept_index;   ///< [kept], ascending places in the new tokens of this turn that survived
+    StoppedBy stopped_by = StoppedBy::end;  ///< `length`: max_new_tokens cut the answer short
     Timings timings;
 };
 

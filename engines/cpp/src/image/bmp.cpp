@@ -36,8 +36,7 @@ public:
         std::size_t const row = (width_ * bits_ + 7) / 8, stride = (width_ * bits_ + 31) / 32 * 4;
         Bytes const rows = file_.from(place);
         if (rows.size < stride * (height_ - 1) + row)  // nothing need follow the last row
-            throw damaged("image file is truncated (" + std::to_string(rows.size % stride) +
-                          " bytes not processed)");
+            throw damaged("image file is truncated (" + std::to_string(rows.size % stride) + " bytes not processed)");
         Image image{static_cast<std::int64_t>(height_), static_cast<std::int64_t>(width_), {}};
         image.rgb.reserve(width_ * height_ * 3);
         for (std::size_t y = 0; y < height_; ++y)
@@ -79,24 +78,20 @@ private:
     }
 
     void check_form(Compression compression) {
-        bool const known =
-            bits_ == 1 || bits_ == 4 || bits_ == 8 || bits_ == 16 || bits_ == 24 || bits_ == 32;
+        bool const known = bits_ == 1 || bits_ == 4 || bits_ == 8 || bits_ == 16 || bits_ == 24 || bits_ == 32;
         if (!known) throw damaged("Unsupported BMP pixel depth (" + std::to_string(bits_) + ")");
         if (compression == kRle8 || compression == kRle4) throw unsupported("a run-length coded BMP");
         if (compression == kBitfields) return check_masks();
-        if (compression != kRaw)
-            throw damaged("Unsupported BMP compression (" + std::to_string(compression) + ")");
+        if (compression != kRaw) throw damaged("Unsupported BMP compression (" + std::to_string(compression) + ")");
         masks_ = bits_ == 16 ? Masks{0x7c00, 0x3e0, 0x1f, 0} : kLayouts[0];
     }
 
     void check_masks() {
         Masks const colors{masks_[0], masks_[1], masks_[2], 0};
         bool known = false;
-        if (bits_ == 32)
-            known = std::find(std::begin(kLayouts), std::end(kLayouts), masks_) != std::end(kLayouts);
+        if (bits_ == 32) known = std::find(std::begin(kLayouts), std::end(kLayouts), masks_) != std::end(kLayouts);
         if (bits_ == 24) known = colors == kLayouts[0];
-        if (bits_ == 16)
-            known = colors == Masks{0xf800, 0x7e0, 0x1f, 0} || colors == Masks{0x7c00, 0x3e0, 0x1f, 0};
+        if (bits_ == 16) known = colors == Masks{0xf800, 0x7e0, 0x1f, 0} || colors == Masks{0x7c00, 0x3e0, 0x1f, 0};
         if (!known) throw damaged("Unsupported BMP bitfields layout");
         if (masks_ == Masks{}) masks_ = kLayouts[0];
     }
@@ -105,8 +100,7 @@ private:
     void read_palette(std::size_t colors, std::size_t color_bytes, std::size_t header_size) {
         if (colors > 65536) throw damaged("Unsupported BMP Palette size (" + std::to_string(colors) + ")");
         if (colors > 256) throw damaged("invalid palette size");
-        if (offset_ == kFileHeader + header_size)
-            offset_ += color_bytes * colors;  // it must lie behind the palette
+        if (offset_ == kFileHeader + header_size) offset_ += color_bytes * colors;  // it must lie behind the palette
         Bytes const palette = reader_.header(std::min(color_bytes * colors, reader_.left()));
         for (std::size_t i = 0; i < palette.size / color_bytes; ++i)
             for (std::size_t channel = 0; channel < 3; ++channel)

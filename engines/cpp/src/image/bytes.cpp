@@ -14,13 +14,9 @@ Bytes Bytes::from(std::size_t from) const {
     return {data + skipped, size - skipped};
 }
 
-std::uint32_t Bytes::u16le(std::size_t at) const {
-    return data[at] | static_cast<std::uint32_t>(data[at + 1]) << 8;
-}
+std::uint32_t Bytes::u16le(std::size_t at) const { return data[at] | static_cast<std::uint32_t>(data[at + 1]) << 8; }
 
-std::uint32_t Bytes::u16be(std::size_t at) const {
-    return data[at + 1] | static_cast<std::uint32_t>(data[at]) << 8;
-}
+std::uint32_t Bytes::u16be(std::size_t at) const { return data[at + 1] | static_cast<std::uint32_t>(data[at]) << 8; }
 
 std::uint32_t Bytes::u32le(std::size_t at) const { return u16le(at) | u16le(at + 2) << 16; }
 
@@ -33,8 +29,7 @@ void append_u16le(std::vector<std::uint8_t>& to, std::uint32_t value) {
 }
 
 void append_u32be(std::vector<std::uint8_t>& to, std::uint32_t value) {
-    for (unsigned const shift : {24u, 16u, 8u, 0u})
-        to.push_back(static_cast<std::uint8_t>(value >> shift & 0xff));
+    for (unsigned const shift : {24u, 16u, 8u, 0u}) to.push_back(static_cast<std::uint8_t>(value >> shift & 0xff));
 }
 
 Bytes Reader::header(std::size_t count) {

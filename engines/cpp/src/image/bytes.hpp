@@ -20,8 +20,7 @@ public:
         bomb,         // too many pixels
     };
 
-    explicit ImageFault(Kind kind, std::string const& reason = "")
-        : std::runtime_error(reason), kind_(kind) {}
+    explicit ImageFault(Kind kind, std::string const& reason = "") : std::runtime_error(reason), kind_(kind) {}
 
     Kind kind() const { return kind_; }
 
@@ -30,9 +29,7 @@ private:
 };
 
 inline ImageFault unknown_file() { return ImageFault(ImageFault::Kind::unknown); }
-inline ImageFault unsupported(std::string const& what) {
-    return ImageFault(ImageFault::Kind::unsupported, what);
-}
+inline ImageFault unsupported(std::string const& what) { return ImageFault(ImageFault::Kind::unsupported, what); }
 inline ImageFault damaged(std::string const& how) { return ImageFault(ImageFault::Kind::damaged, how); }
 inline ImageFault truncated() { return damaged("image file is truncated"); }
 inline ImageFault broken() { return damaged("broken data stream when reading image file"); }

@@ -35,8 +35,7 @@ struct Component {
     unsigned id, quantization;
 };
 
-constexpr std::string_view kExif = "Exif\0\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv,
-                           kJfif = "JFIF\0"sv;
+constexpr std::string_view kExif = "Exif\0\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv, kJfif = "JFIF\0"sv;
 
 class Jpeg {
 public:
@@ -74,8 +73,7 @@ private:
     /// Reads one segment, and keeps it where stb should see it.
     unsigned next_segment() {
         unsigned const marker = next_marker();
-        if (marker == kStart || marker == kExtension || (marker >= kRestart && marker < kRestart + 8))
-            return marker;
+        if (marker == kStart || marker == kExtension || (marker >= kRestart && marker < kRestart + 8)) return marker;
         if (marker == kEnd) return marker;
         if (marker < kFrame) throw unknown_file();
         Bytes const head = reader_.header(2);
@@ -114,8 +112,7 @@ private:
             progressive_ = marker == kFrame + 2;
             return take_frame(content);
         }
-        if (marker >= kApplication && marker < kApplication + 16)
-            take_application(marker - kApplication, content);
+        if (marker >= kApplication && marker < kApplication + 16) take_application(marker - kApplication, content);
         return false;
     }
 
@@ -145,8 +142,7 @@ private:
         std::size_t const count = content[5];
         if (count != 1 && count != 3 && count != 4) throw unknown_file();
         check(content.size == 6 + 3 * count);
-        for (std::size_t i = 0; i < count; ++i)
-            components_.push_back({content[6 + 3 * i], content[8 + 3 * i]});
+        for (std::size_t i = 0; i < count; ++i) components_.push_back({content[6 + 3 * i], content[8 + 3 * i]});
         return true;
     }
 

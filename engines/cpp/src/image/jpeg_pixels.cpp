@@ -10,9 +10,7 @@ namespace {
 constexpr int kFraction = 13;  // bits of the constants
 constexpr int kExtra = 2;      // bits that the columns' results keep for the rows
 
-constexpr std::int64_t fixed(double value) {
-    return static_cast<std::int64_t>(value * (1 << kFraction) + 0.5);
-}
+constexpr std::int64_t fixed(double value) { return static_cast<std::int64_t>(value * (1 << kFraction) + 0.5); }
 
 template <typename Integer>
 std::uint8_t clamped(Integer value) {
@@ -28,17 +26,14 @@ std::array<std::int64_t, 8> dct8(std::array<std::int64_t, 8> const& c) {
 
     std::int64_t const all = (c[7] + c[3] + c[5] + c[1]) * fixed(1.175875602);
     std::int64_t const z1 = -(c[7] + c[1]) * fixed(0.899976223), z2 = -(c[5] + c[3]) * fixed(2.562915447);
-    std::int64_t const z3 = all - (c[7] + c[3]) * fixed(1.961570560),
-                       z4 = all - (c[5] + c[1]) * fixed(0.390180644);
+    std::int64_t const z3 = all - (c[7] + c[3]) * fixed(1.961570560), z4 = all - (c[5] + c[1]) * fixed(0.390180644);
     std::int64_t const odd[4] = {c[1] * fixed(1.501321110) + z1 + z4, c[3] * fixed(3.072711026) + z2 + z3,
                                  c[5] * fixed(2.053119869) + z2 + z4, c[7] * fixed(0.298631336) + z1 + z3};
     return {even[0] + odd[0], even[1] + odd[1], even[2] + odd[2], even[3] + odd[3],
             even[3] - odd[3], even[2] - odd[2], even[1] - odd[1], even[0] - odd[0]};
 }
 
-std::int64_t rounded(std::int64_t value, int bits) {
-    return (value + (std::int64_t{1} << (bits - 1))) >> bits;
-}
+std::int64_t rounded(std::int64_t value, int bits) { return (value + (std::int64_t{1} << (bits - 1))) >> bits; }
 
 /// One row of samples, spread over all of the picture's columns.
 class Spreader {
@@ -61,8 +56,7 @@ public:
         } else if (plane_.across == 1) {
             return near;
         } else {
-            for (std::size_t x = 0; x < row_.size(); ++x)
-                row_[x] = near[std::min(x / plane_.across, plane_.width - 1)];
+            for (std::size_t x = 0; x < row_.size(); ++x) row_[x] = near[std::min(x / plane_.across, plane_.width - 1)];
         }
         return row_.data();
     }
@@ -180,8 +174,7 @@ void inverse_dct(std::uint8_t* out, int stride, short const* coefficients) {
     for (auto const& row : rows) {
         auto const values = dct8(row);
         // Both passes together scale by 8.
-        for (std::size_t x = 0; x < 8; ++x)
-            out[x] = clamped(rounded(values[x], kFraction + kExtra + 3) + 128);
+        for (std::size_t x = 0; x < 8; ++x) out[x] = clamped(rounded(values[x], kFraction + kExtra + 3) + 128);
         out += stride;
     }
 }

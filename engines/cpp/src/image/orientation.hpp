@@ -12,9 +12,8 @@ namespace asap::detail {
 
 /// What a file says about its picture, as far as it can tell the orientation.
 struct Metadata {
-    std::optional<std::vector<std::uint8_t>>
-        exif;                 // a TIFF header and what follows, "Exif\0\0" before it or not
-    std::string raw_profile;  // EXIF in hexadecimal, as ImageMagick writes it into a PNG
+    std::optional<std::vector<std::uint8_t>> exif;  // a TIFF header and what follows, "Exif\0\0" before it or not
+    std::string raw_profile;                        // EXIF in hexadecimal, as ImageMagick writes it into a PNG
     std::string xmp;
 };
 

@@ -47,8 +47,7 @@ private:
     Head read_head() {
         Bytes const head = reader_.header(8);
         std::string const type(head.begin() + 4, head.end());
-        if (!std::all_of(type.begin(), type.end(),
-                         [](char c) { return c == '_' || (std::isalnum(c) && c > 0); }))
+        if (!std::all_of(type.begin(), type.end(), [](char c) { return c == '_' || (std::isalnum(c) && c > 0); }))
             throw unknown_file();
         return {head.u32be(0), type};
     }
@@ -95,10 +94,8 @@ private:
         Bytes const rest = content.from(key.size() + 1);
         if (key == "Raw profile type exif" && chunk.type == "tEXt")
             metadata_.raw_profile.assign(rest.begin(), rest.end());
-        if (key == "Raw profile type exif" && chunk.type == "zTXt")
-            metadata_.raw_profile = text_of(rest.from(1), true);
-        if (key == "XML:com.adobe.xmp" && chunk.type == "iTXt" && rest.size >= 2)
-            metadata_.xmp = international(rest);
+        if (key == "Raw profile type exif" && chunk.type == "zTXt") metadata_.raw_profile = text_of(rest.from(1), true);
+        if (key == "XML:com.adobe.xmp" && chunk.type == "iTXt" && rest.size >= 2) metadata_.xmp = international(rest);
     }
 
     static std::string text_of(Bytes bytes, bool compressed) {

@@ -24,9 +24,7 @@ bool granted(std::size_t size) {
 // Zeroed, because stb reads tables that a file has not filled.
 void* take(std::size_t size) { return granted(size) ? std::calloc(1, size) : nullptr; }
 
-void* take_more(void* memory, std::size_t size) {
-    return granted(size) ? std::realloc(memory, size) : nullptr;
-}
+void* take_more(void* memory, std::size_t size) { return granted(size) ? std::realloc(memory, size) : nullptr; }
 
 }  // namespace
 
@@ -86,23 +84,21 @@ std::size_t natural(int value) { return static_cast<std::size_t>(value); }
 
 }  // namespace
 
-std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height,
-                                          std::size_t width, int channels) {
+std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height, std::size_t width,
+                                          int channels) {
     stbi__context context = begin(file, height * width);
     int found_width = 0, found_height = 0, found_channels = 0;
     std::unique_ptr<std::uint8_t, Free> const decoded(
         stbi__load_and_postprocess_8bit(&context, &found_width, &found_height, &found_channels, channels));
     if (!decoded) refuse();
-    if (natural(found_width) != width || natural(found_height) != height)
-        throw damaged("two different sizes");
+    if (natural(found_width) != width || natural(found_height) != height) throw damaged("two different sizes");
     return {decoded.get(), decoded.get() + height * width * natural(channels)};
 }
 
 std::vector<Plane> jpeg_planes(std::vector<std::uint8_t> const& file, std::size_t height, std::size_t width) {
     // Blocks of up to 32 pixels stick out.
     stbi__context context = begin(file, (height + 31) * (width + 31));
-    std::unique_ptr<stbi__jpeg, FreeJpeg> const jpeg(
-        static_cast<stbi__jpeg*>(stbi__malloc(sizeof(stbi__jpeg))));
+    std::unique_ptr<stbi__jpeg, FreeJpeg> const jpeg(static_cast<stbi__jpeg*>(stbi__malloc(sizeof(stbi__jpeg))));
     if (!jpeg) throw std::bad_alloc();
     jpeg->s = &context;
     jpeg->idct_block_kernel = [](stbi_uc* out, int stride, short* data) { inverse_dct(out, stride, data); };
@@ -119,8 +115,7 @@ std::vector<Plane> jpeg_planes(std::vector<std::uint8_t> const& file, std::size_
                     {}};
         plane.samples.resize(plane.height * plane.width);
         for (std::size_t y = 0; y < plane.height; ++y)
-            std::copy_n(component.data + y * natural(component.w2), plane.width,
-                        &plane.samples[y * plane.width]);
+            std::copy_n(component.data + y * natural(component.w2), plane.width, &plane.samples[y * plane.width]);
         planes.push_back(std::move(plane));
     }
     return planes;
@@ -130,10 +125,9 @@ std::vector<std::uint8_t> inflated(std::uint8_t const* compressed, std::size_t s
     auto const limit = static_cast<std::size_t>(std::numeric_limits<int>::max());
     std::vector<std::uint8_t> result(std::min(most, limit));
     int const length =
-        size > limit
-            ? -1
-            : stbi_zlib_decode_buffer(reinterpret_cast<char*>(result.data()), static_cast<int>(result.size()),
-                                      reinterpret_cast<char const*>(compressed), static_cast<int>(size));
+        size > limit ? -1
+                     : stbi_zlib_decode_buffer(reinterpret_cast<char*>(result.data()), static_cast<int>(result.size()),
+                                               reinterpret_cast<char const*>(compressed), static_cast<int>(size));
     result.resize(static_cast<std::size_t>(std::max(length, 0)));
     return result;
 }

@@ -14,8 +14,8 @@ namespace asap::detail {
 ///
 /// All memory that stb takes together stays below 64 bytes for each pixel, two for each byte of the file and
 /// a mebibyte: compressed data may turn out to be far more than the pixels that it is for.
-std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height,
-                                          std::size_t width, int channels);
+std::vector<std::uint8_t> decode_with_stb(std::vector<std::uint8_t> const& file, std::size_t height, std::size_t width,
+                                          int channels);
 
 /// The components of a JPEG whose headers have been checked. Throws, and takes memory, like
 /// `decode_with_stb`.

@@ -20,9 +20,7 @@ bool is_behind(std::string_view text, std::size_t at, std::uint8_t classes) {
     return at < text.size() && (classes_of(character_at(text, at).code) & classes);
 }
 
-std::string quoted(AddedToken const& token) {
-    return "\"" + with_replacements(token.content.substr(0, 80)) + "\"";
-}
+std::string quoted(AddedToken const& token) { return "\"" + with_replacements(token.content.substr(0, 80)) + "\""; }
 
 }  // namespace
 
@@ -98,8 +96,7 @@ void AddedTokens::split(Trie const& words, std::string_view text, Callback const
         std::size_t start = at, stop = at + found.size;
         at = stop;
         AddedToken const& token = tokens_.at(found.value);
-        if (token.single_word && (is_before(text, start, kWordPart) || is_behind(text, stop, kWordPart)))
-            continue;
+        if (token.single_word && (is_before(text, start, kWordPart) || is_behind(text, stop, kWordPart))) continue;
         if (token.lstrip)
             while (is_before(text, start, kWhiteSpace)) start = start_before(text, start);
         start = std::max(start, told);  // white space may belong to the token in front

@@ -41,17 +41,14 @@ private:
 class AddedTokens {
 public:
     /// Throws `Error` where ids are not those that follow from the vocabulary, or two tokens look the same.
-    AddedTokens(std::vector<AddedToken> const& tokens, std::vector<NormalizerStep> const& normalizer,
-                Bpe const& model);
+    AddedTokens(std::vector<AddedToken> const& tokens, std::vector<NormalizerStep> const& normalizer, Bpe const& model);
     AddedTokens(AddedTokens const&) = delete;
     AddedTokens& operator=(AddedTokens const&) = delete;
 
     /// Called with each piece in order: an added token, or text between (null).
     using Callback = std::function<void(std::string_view piece, AddedToken const* token)>;
     void split_raw(std::string_view text, Callback const& callback) const { split(raw_, text, callback); }
-    void split_normalized(std::string_view text, Callback const& callback) const {
-        split(normalized_, text, callback);
-    }
+    void split_normalized(std::string_view text, Callback const& callback) const { split(normalized_, text, callback); }
 
     AddedToken const* find(std::string_view content) const;
 

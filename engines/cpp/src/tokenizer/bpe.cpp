@@ -28,9 +28,7 @@ std::uint64_t pair_of(std::uint32_t left, std::uint32_t right) { return std::uin
 /// Merges the symbols of a piece, pair by pair, in the order of ranks, and of places among equal ranks.
 class Merger {
 public:
-    Merger(std::vector<std::uint32_t> const& ids, MergeTable const& merges)
-        : merges_(merges),
-          symbols_(ids.size()) {
+    Merger(std::vector<std::uint32_t> const& ids, MergeTable const& merges) : merges_(merges), symbols_(ids.size()) {
         for (std::size_t i = 0; i < ids.size(); ++i)
             symbols_[i] = {ids[i], i == 0 ? kNoSymbol : i - 1, i + 1 == ids.size() ? kNoSymbol : i + 1};
         for (std::size_t i = 0; i + 1 < ids.size(); ++i)
@@ -101,13 +99,11 @@ private:
     std::vector<Candidate> queue_;
 };
 
-std::uint32_t known(std::unordered_map<std::string_view, std::uint32_t> const& ids,
-                    std::string const& token) {
+std::uint32_t known(std::unordered_map<std::string_view, std::uint32_t> const& ids, std::string const& token) {
     auto const found = ids.find(token);
     if (found == ids.end())
-        throw Error(
-            "tokenizer.json: expected the tokens of all merges and unk_token in the vocabulary, found \"" +
-            with_replacements(token.substr(0, 80)) + "\", which is not; export it again");
+        throw Error("tokenizer.json: expected the tokens of all merges and unk_token in the vocabulary, found \"" +
+                    with_replacements(token.substr(0, 80)) + "\", which is not; export it again");
     return found->second;
 }
 
@@ -146,8 +142,7 @@ Bpe::Bpe(Vocabulary const& vocabulary)
     tokens_.reserve(vocabulary.tokens.size());
     ids_.max_load_factor(0.5f);  // looking tokens up takes the most time
     ids_.reserve(vocabulary.tokens.size());
-    for (auto const& [token, id] : vocabulary.tokens)
-        ids_.emplace(tokens_.emplace(id, token).first->second, id);
+    for (auto const& [token, id] : vocabulary.tokens) ids_.emplace(tokens_.emplace(id, token).first->second, id);
     words_stand_apart_ = id_of(kWordStart).has_value();
     std::uint32_t rank = 0;
     for (auto const& [left, right] : vocabulary.merges) {

@@ -1,5 +1,6 @@
 /// Written by tools/write_character_tables.py: classes of characters as the `tokenizers` package has them.
 #pragma once
+// clang-format off
 
 #include <cstdint>
 

@@ -14,9 +14,7 @@ unsigned byte_at(std::string_view text, std::size_t at) { return static_cast<uns
 
 bool continues(std::string_view text, std::size_t at) { return (byte_at(text, at) & 0xC0u) == 0x80u; }
 
-std::size_t size_by_first_byte(unsigned first) {
-    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
+std::size_t size_by_first_byte(unsigned first) { return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4; }
 
 struct Scan {
     std::size_t size;  // bytes of a character, or of what may not stand for one
@@ -32,8 +30,7 @@ Scan scan(std::string_view bytes, std::size_t at) {
     unsigned const low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
     unsigned const high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
     std::size_t const size = size_by_first_byte(first);
-    if (at + 1 == bytes.size() || byte_at(bytes, at + 1) < low || byte_at(bytes, at + 1) > high)
-        return {1, false};
+    if (at + 1 == bytes.size() || byte_at(bytes, at + 1) < low || byte_at(bytes, at + 1) > high) return {1, false};
     for (std::size_t i = 2; i < size; ++i)
         if (at + i == bytes.size() || !continues(bytes, at + i)) return {i, false};
     return {size, true};
@@ -56,9 +53,7 @@ constexpr auto kAscii = [] {
     return classes;
 }();
 
-bool is_blank(char32_t code) {
-    return (classes_of(code) & kWhiteSpace) != 0 || (code >= 0x1C && code <= 0x1F);
-}
+bool is_blank(char32_t code) { return (classes_of(code) & kWhiteSpace) != 0 || (code >= 0x1C && code <= 0x1F); }
 
 }  // namespace
 
@@ -84,9 +79,7 @@ std::size_t character_count(std::string_view text) {
 }
 
 void append(std::string& text, char32_t code) {
-    auto const put = [&](char32_t byte) {
-        text.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
-    };
+    auto const put = [&](char32_t byte) { text.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
     if (code < 0x80) return put(code);
     if (code < 0x800) {
         put(0xC0 | (code >> 6));

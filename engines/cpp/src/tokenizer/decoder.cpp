@@ -75,8 +75,7 @@ void take(Strip const& strip, Tokens& tokens) {
     std::size_t const size = strip.content.size();
     for (std::string& token : tokens) {
         std::size_t start = 0, stop = token.size();
-        for (std::size_t i = 0; i < strip.start && token.compare(start, size, strip.content) == 0; ++i)
-            start += size;
+        for (std::size_t i = 0; i < strip.start && token.compare(start, size, strip.content) == 0; ++i) start += size;
         for (std::size_t i = 0; i < strip.stop && stop >= start + size; ++i) {
             if (token.compare(stop - size, size, strip.content) != 0) break;
             stop -= size;

@@ -62,8 +62,7 @@ struct Field {
     }
 
     std::string const& text_up_to(std::size_t size) const {
-        if (text().size() > size)
-            refuse(where, "a text of at most " + std::to_string(size) + " bytes", shown(value));
+        if (text().size() > size) refuse(where, "a text of at most " + std::to_string(size) + " bytes", shown(value));
         return text();
     }
 
@@ -88,8 +87,8 @@ struct Field {
     }
 
     void must_be_off() const {
-        bool const off = missing() || (value.is_string() && text().empty()) ||
-                         (value.is_number() && value.get<double>() == 0);
+        bool const off =
+            missing() || (value.is_string() && text().empty()) || (value.is_number() && value.get<double>() == 0);
         if (!off) refuse(where, "nothing", shown(value));
     }
 };
@@ -108,9 +107,7 @@ Replace replace_of(Field const& step) {
     return {step["pattern"]["String"].some_text(), step["content"].text_up_to(kLongestReplacement)};
 }
 
-ByteLevel byte_level_of(Field const& step) {
-    return {step["add_prefix_space"].flag(), step["use_regex"].flag(true)};
-}
+ByteLevel byte_level_of(Field const& step) { return {step["add_prefix_space"].flag(), step["use_regex"].flag(true)}; }
 
 Metaspace metaspace_of(Field const& step) {
     Metaspace made{step["replacement"].character(), PrependScheme::always, step["split"].flag(true)};
@@ -162,8 +159,7 @@ std::vector<NormalizerStep> normalizer_of(Field const& normalizer) {
 }
 
 Split split_of(Field const& step) {
-    if (step["behavior"].text() != "Isolated")
-        refuse(step["behavior"].where, "Isolated", step["behavior"].text());
+    if (step["behavior"].text() != "Isolated") refuse(step["behavior"].where, "Isolated", step["behavior"].text());
     return {step["pattern"]["Regex"].some_text()};
 }
 
@@ -187,8 +183,7 @@ std::vector<PreTokenizerStep> pre_tokenizer_of(Field const& pre_tokenizer) {
 
 TemplatePart template_part_of(Field const& part, Field const& special_tokens) {
     if (!part["Sequence"].missing()) {
-        if (part["Sequence"]["id"].text() != "A")
-            refuse(part.where, "one text, A", part["Sequence"]["id"].text());
+        if (part["Sequence"]["id"].text() != "A") refuse(part.where, "one text, A", part["Sequence"]["id"].text());
         return {true, {}};
     }
     TemplatePart made;
@@ -223,8 +218,7 @@ std::optional<std::vector<DecoderStep>> decoder_of(Field const& decoder) {
         else if (type == "Fuse")
             steps.emplace_back(Fuse{});
         else if (type == "Strip")
-            steps.emplace_back(
-                Strip{step["content"].character(), step["start"].number(), step["stop"].number()});
+            steps.emplace_back(Strip{step["content"].character(), step["start"].number(), step["stop"].number()});
         else if (type == "ByteLevel")
             steps.emplace_back(byte_level_of(step));
         else if (type == "Metaspace")
@@ -239,8 +233,7 @@ std::optional<std::vector<DecoderStep>> decoder_of(Field const& decoder) {
 /// A pair as a list of two, or, as files were written earlier, as one text with a space between.
 std::pair<std::string, std::string> merge_of(Field const& merge) {
     if (merge.value.is_array() && merge.value.size() == 2)
-        return {Field{merge.value[0], merge.where}.some_text(),
-                Field{merge.value[1], merge.where}.some_text()};
+        return {Field{merge.value[0], merge.where}.some_text(), Field{merge.value[1], merge.where}.some_text()};
     std::string const& text = merge.text();
     std::size_t const space = text.find(' ');
     if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos)
@@ -250,8 +243,7 @@ std::pair<std::string, std::string> merge_of(Field const& merge) {
 
 Vocabulary vocabulary_of(Field const& model) {
     // Files of the first releases have no type here; they are BPE where they have merges.
-    if (!model["type"].missing() && model["type"].text() != "BPE")
-        refuse("model", "BPE", model["type"].text());
+    if (!model["type"].missing() && model["type"].text() != "BPE") refuse("model", "BPE", model["type"].text());
     for (char const* const option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"})
         model[option].must_be_off();
 
@@ -262,8 +254,7 @@ Vocabulary vocabulary_of(Field const& model) {
     std::unordered_set<std::uint32_t> ids;
     for (auto const& [token, id] : vocab.value.items()) {
         made.tokens.emplace_back(token, Field{id, vocab.where}.number());
-        if (!ids.insert(made.tokens.back().second).second)
-            refuse(vocab.where, "ids that differ", shown(id) + " twice");
+        if (!ids.insert(made.tokens.back().second).second) refuse(vocab.where, "ids that differ", shown(id) + " twice");
     }
     made.merges.reserve(model["merges"].value.size());
     model["merges"].for_each([&](Field const& merge) { made.merges.push_back(merge_of(merge)); });
@@ -280,8 +271,7 @@ Json parsed(std::string_view json) {
     } catch (Json::exception const& error) {
         // Its words, without the number in brackets in front.
         std::string const what = with_replacements(error.what());
-        throw Error("expected tokenizer.json as JSON, found " + what.substr(what.find("] ") + 2) +
-                    "; export it again");
+        throw Error("expected tokenizer.json as JSON, found " + what.substr(what.find("] ") + 2) + "; export it again");
     }
 }
 

@@ -39,11 +39,9 @@ void flush(Codes& codes, std::string& text) {
     if (codes.empty()) return;
     reorder(codes);
     auto const options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-    auto const left =
-        utf8proc_normalize_utf32(codes.data(), static_cast<utf8proc_ssize_t>(codes.size()), options);
+    auto const left = utf8proc_normalize_utf32(codes.data(), static_cast<utf8proc_ssize_t>(codes.size()), options);
     if (left < 0) throw std::runtime_error(utf8proc_errmsg(left));
-    for (utf8proc_ssize_t i = 0; i < left; ++i)
-        append(text, static_cast<char32_t>(codes[static_cast<std::size_t>(i)]));
+    for (utf8proc_ssize_t i = 0; i < left; ++i) append(text, static_cast<char32_t>(codes[static_cast<std::size_t>(i)]));
     codes.clear();
 }
 
@@ -52,17 +50,16 @@ void decompose(char32_t code, Codes& codes) {
     int last_boundclass = 0;
     auto const options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE);
     auto const count =
-        utf8proc_decompose_char(static_cast<std::int32_t>(code), parts,
-                                static_cast<utf8proc_ssize_t>(std::size(parts)), options, &last_boundclass);
+        utf8proc_decompose_char(static_cast<std::int32_t>(code), parts, static_cast<utf8proc_ssize_t>(std::size(parts)),
+                                options, &last_boundclass);
     if (count < 0 || count > static_cast<utf8proc_ssize_t>(std::size(parts)))
         throw std::runtime_error("a character with a decomposition of unknown length");
     codes.insert(codes.end(), parts, parts + count);
 }
 
 bool is_newer(char32_t code) {
-    auto const* const found =
-        std::upper_bound(std::begin(kNewerThanNfc), std::end(kNewerThanNfc), code,
-                         [](char32_t value, auto const& range) { return value < range[0]; });
+    auto const* const found = std::upper_bound(std::begin(kNewerThanNfc), std::end(kNewerThanNfc), code,
+                                               [](char32_t value, auto const& range) { return value < range[0]; });
     return found != std::begin(kNewerThanNfc) && code <= (*std::prev(found))[1];
 }
 
@@ -71,8 +68,7 @@ bool is_newer(char32_t code) {
 std::string replaced(std::string_view text, Replace const& replace) {
     std::string result;
     std::size_t from = 0;
-    for (std::size_t at = text.find(replace.from); at != std::string_view::npos;
-         at = text.find(replace.from, from)) {
+    for (std::size_t at = text.find(replace.from); at != std::string_view::npos; at = text.find(replace.from, from)) {
         result.append(text, from, at - from).append(replace.to);
         if (result.size() > kLongestText)
             throw Error("expected replacements that make a text of at most " + std::to_string(kLongestText) +

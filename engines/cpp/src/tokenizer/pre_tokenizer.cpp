@@ -13,17 +13,14 @@ namespace {
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-bool starts_with(std::string_view text, std::string_view start) {
-    return text.substr(0, start.size()) == start;
-}
+bool starts_with(std::string_view text, std::string_view start) { return text.substr(0, start.size()) == start; }
 
 /// Text with another character for spaces, one of them in front where the scheme asks for it.
 std::string with_metaspaces(std::string_view text, bool is_start, Metaspace const& metaspace) {
     std::string changed = replaced(text, {" ", metaspace.replacement});
     bool const may_have_one = metaspace.prepend_scheme == PrependScheme::always ||
                               (metaspace.prepend_scheme == PrependScheme::first && is_start);
-    if (may_have_one && !starts_with(changed, metaspace.replacement))
-        changed.insert(0, metaspace.replacement);
+    if (may_have_one && !starts_with(changed, metaspace.replacement)) changed.insert(0, metaspace.replacement);
     return changed;
 }
 
@@ -43,8 +40,7 @@ PreTokenizer::PreTokenizer(std::vector<PreTokenizerStep> const& steps) {
     }
 }
 
-void PreTokenizer::run(std::size_t index, std::string_view text, bool is_start,
-                       PieceCallback const& piece) const {
+void PreTokenizer::run(std::size_t index, std::string_view text, bool is_start, PieceCallback const& piece) const {
     if (text.empty()) return;
     if (index == parts_.size()) return piece(text);
     auto const next = [&](std::string_view part) {

@@ -18,8 +18,7 @@ using Sequence = SplitPattern::Sequence;
 
 constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-constexpr std::size_t kLongestExpression = 2000, kMostAlternatives = 200, kDeepestGroup = 8,
-                      kMostRepeats = 1000;
+constexpr std::size_t kLongestExpression = 2000, kMostAlternatives = 200, kDeepestGroup = 8, kMostRepeats = 1000;
 constexpr std::size_t kStepsPerByte = 1000;  // a sensible pattern needs a few dozen
 
 /// Reads an expression into alternatives without groups: `a(?:b|c)?` becomes `ab|ac|a`.
@@ -36,8 +35,8 @@ public:
         for (Sequence const& sequence : found) {
             auto const takes = [](Item const& item) { return item.min > 0 && !item.forbidden; };
             if (std::none_of(sequence.begin(), sequence.end(), takes))
-                throw Error("tokenizer.json: expected a pattern that matches no empty text, found " +
-                            shown() + "; split as Llama 3, Qwen2 or GPT-2 do");
+                throw Error("tokenizer.json: expected a pattern that matches no empty text, found " + shown() +
+                            "; split as Llama 3, Qwen2 or GPT-2 do");
         }
         return found;
     }
@@ -240,9 +239,8 @@ public:
 
     void take(std::size_t count) {
         if (count > left_)
-            throw Error(
-                "tokenizer.json: expected a pattern that needs at most " + std::to_string(kStepsPerByte) +
-                " steps for a byte of text, found one that needs more; split as Llama 3, Qwen2 or GPT-2 do");
+            throw Error("tokenizer.json: expected a pattern that needs at most " + std::to_string(kStepsPerByte) +
+                        " steps for a byte of text, found one that needs more; split as Llama 3, Qwen2 or GPT-2 do");
         left_ -= count;
     }
 
@@ -251,8 +249,7 @@ private:
 };
 
 /// Where `sequence` from its item `index` on ends if it starts at `at`; `kNone` where it does not match.
-std::size_t matched(Sequence const& sequence, std::size_t index, std::string_view text, std::size_t at,
-                    Steps& steps) {
+std::size_t matched(Sequence const& sequence, std::size_t index, std::string_view text, std::size_t at, Steps& steps) {
     if (index == sequence.size()) return at;
     Item const& item = sequence[index];
     if (item.forbidden) {
@@ -279,9 +276,8 @@ std::size_t matched(Sequence const& sequence, std::size_t index, std::string_vie
 
 bool CharacterSet::contains(char32_t code) const {
     bool const among = (classes_ && (classes_of(code) & classes_)) ||
-                       std::any_of(ranges_.begin(), ranges_.end(), [&](auto const& range) {
-                           return range.first <= code && code <= range.second;
-                       });
+                       std::any_of(ranges_.begin(), ranges_.end(),
+                                   [&](auto const& range) { return range.first <= code && code <= range.second; });
     return among != negated_;
 }
 
@@ -292,8 +288,7 @@ void SplitPattern::split(std::string_view text, std::function<void(std::string_v
     std::size_t told = 0, at = 0;
     while (at < text.size()) {
         std::size_t end = kNone;
-        for (auto sequence = alternatives_.begin(); end == kNone && sequence != alternatives_.end();
-             ++sequence)
+        for (auto sequence = alternatives_.begin(); end == kNone && sequence != alternatives_.end(); ++sequence)
             end = matched(*sequence, 0, text, at, steps);
         if (end == kNone) {
             at += character_at(text, at).size;

@@ -44,16 +44,15 @@ void check(std::string_view text) {
     if (valid == text.size()) return;
     char const* const digits = "0123456789ABCDEF";
     auto const byte = static_cast<unsigned char>(text[valid]);
-    throw Error(std::string("expected text in UTF-8, found the byte 0x") + digits[byte / 16] +
-                digits[byte % 16] + " at offset " + std::to_string(valid) + "; convert it to UTF-8");
+    throw Error(std::string("expected text in UTF-8, found the byte 0x") + digits[byte / 16] + digits[byte % 16] +
+                " at offset " + std::to_string(valid) + "; convert it to UTF-8");
 }
 
 /// Ids of the text alone.
 std::vector<std::int64_t> ids_of(Parts const& parts, std::string_view text) {
     std::vector<std::int64_t> ids;
     auto const encode_between = [&](std::string_view piece, bool is_start) {
-        parts.pre_tokenizer.split(piece, is_start,
-                                  [&](std::string_view word) { parts.model.encode(word, ids); });
+        parts.pre_tokenizer.split(piece, is_start, [&](std::string_view word) { parts.model.encode(word, ids); });
     };
     parts.added.split_raw(text, [&](std::string_view raw, AddedToken const* token) {
         if (token) return ids.push_back(token->id);
