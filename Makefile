@@ -41,6 +41,7 @@ cpp-sanitized: cpp
 	    -DASAP_SANITIZE=address,undefined -DASAP_BUILD_FUZZERS=ON $(CMAKE_OPTIONS)
 	cmake --build $(CPP)/sanitized
 	ctest --test-dir $(CPP)/sanitized --output-on-failure --parallel 2
+	OMP_NUM_THREADS=1 ASAP_CPP_BUILD=$(CURDIR)/$(CPP)/sanitized $(BIN)/pytest -q -n 2 tests/cpp
 	engines/cpp/fuzz/run.sh $(CPP)/sanitized/fuzz $(CPP)/fixtures/seeds $(CPP)/findings $(FUZZ_SECONDS)
 
 lint: $(INSTALLED)
