@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--repeat", type=int, default=6, help="answers of each process, the first not counted"
+        "--repeat", type=int, default=20, help="answers of each process, the first not counted"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--build", type=Path, default=ROOT / "out" / "cpp" / "release")

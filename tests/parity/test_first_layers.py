@@ -85,7 +85,7 @@ def test_too_little_memory_is_said_before_anything_is_read(pruned_bundle, random
     seen = []
     monkeypatch.setattr("asap_export.parity.memory.available_memory", lambda: four)
     with pytest.raises(
-        UserError, match=r"GB of free memory to compare all 8 layers .*; use --layers 4, which"
+        UserError, match=r"54 MB of free memory to compare all 8 layers .*; use --layers 4, which"
     ):
         verify(pruned_bundle, progress=seen.append)
     assert {stand.stage for stand in seen} == {"Check bundle"}
