@@ -135,7 +135,8 @@ def main() -> None:
         cpp_runs.append(run(in_cpp))
     python, cpp = measured(python_runs), measured(cpp_runs)
     program = options.build / "tests" / "asap-overhead"
-    overhead = json.loads(subprocess.check_output([program, options.bundle, IMAGE, QUESTION, threads]))
+    asked = [program, options.bundle, IMAGE, QUESTION, threads, repeat]
+    overhead = json.loads(subprocess.check_output(asked))
     Console(width=100).print(table(python, cpp))
     shares = f"{overhead['overhead']:.2%} of prefill, {overhead['step']:.2%} of a step"
     print(f"overhead outside ONNX Runtime's calls: {shares}")

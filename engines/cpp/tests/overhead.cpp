@@ -1,5 +1,5 @@
-// asap-overhead BUNDLE IMAGE PROMPT THREADS: the part of a prefill and of a decode step that is spent outside the
-// runtime's own calls, as JSON. Medians over several answers.
+// asap-overhead BUNDLE IMAGE PROMPT THREADS REPEAT: the part of a prefill and of a decode step that is spent outside
+// the runtime's own calls, as JSON. Medians over several answers.
 
 #include <algorithm>
 #include <chrono>
@@ -72,7 +72,8 @@ void measure(Manifest const& manifest, Graphs const& graphs, Inputs const& input
     if (tokens > 1) shares.step.push_back(1 - (inside - before - first_inside) / since(first, end));
 }
 
-nlohmann::json measured(std::string const& folder, std::string const& image, std::string const& prompt, int threads) {
+nlohmann::json measured(std::string const& folder, std::string const& image, std::string const& prompt, int threads,
+                        int repeat) {
     Bundle const bundle = open_bundle(folder);
     Ort::Env const environment(ORT_LOGGING_LEVEL_ERROR, "asap");
     LoadOptions load;
@@ -85,7 +86,7 @@ nlohmann::json measured(std::string const& folder, std::string const& image, std
     PromptReader const reader(bundle);
     Inputs const inputs = reader.read(prompt, {image}, true);
     Shares shares;
-    for (int i = 0; i < 20; ++i) measure(bundle.manifest, graphs, inputs, inside, shares);
+    for (int i = 0; i < repeat; ++i) measure(bundle.manifest, graphs, inputs, inside, shares);
     return {{"overhead", median(shares.prefill)}, {"step", shares.step.empty() ? 0 : median(shares.step)}};
 }
 
@@ -93,9 +94,10 @@ nlohmann::json measured(std::string const& folder, std::string const& image, std
 }  // namespace asap::detail
 
 int main(int count, char** values) {
-    if (count != 5) return std::cerr << "usage: asap-overhead BUNDLE IMAGE PROMPT THREADS\n", 2;
+    if (count != 6) return std::cerr << "usage: asap-overhead BUNDLE IMAGE PROMPT THREADS REPEAT\n", 2;
     try {
-        std::cout << asap::detail::measured(values[1], values[2], values[3], std::stoi(values[4])).dump() << '\n';
+        int const threads = std::stoi(values[4]), repeat = std::stoi(values[5]);
+        std::cout << asap::detail::measured(values[1], values[2], values[3], threads, repeat).dump() << '\n';
         return 0;
     } catch (std::exception const& error) {
         std::cerr << "error: " << error.what() << '\n';
