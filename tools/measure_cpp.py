@@ -1,10 +1,11 @@
 """Measure the C++ runtime beside the Python one on a bundle: times to first token and per token, start-up, memory.
 
-    python tools/measure_cpp.py BUNDLE [--rounds N] [--build out/cpp/release] [--json FILE]
+    python tools/measure_cpp.py BUNDLE [--rounds N] [--repeat N] [--build out/cpp/release] [--json FILE]
 
 Processes take turns (Python, C++, Python, ...), so both meet the same machine; medians over all answers but each
-process's first. Start-up is what is left of a process's life when its answers are subtracted. Overhead is the part
-of a prefill that C++ spends outside ONNX Runtime's own calls. ``make cpp`` builds what this needs.
+process's first, and the ratio's range over the rounds. Start-up is what is left of a process's life when its
+answers are subtracted. Overhead is the part of a prefill, and of a decode step, that C++ spends outside ONNX
+Runtime's own calls. ``make cpp`` builds what this needs.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ print(json.dumps([asdict(answer) for answer in answers]))
 """
 
 
+Process = tuple[list[dict[str, Any]], float, int]  # answers, life in seconds, peak memory in bytes
+
+
 @dataclass(frozen=True)
 class Measured:
     """Medians in seconds, and the peak resident size in bytes."""
@@ -64,8 +68,8 @@ def first_token(answer: dict[str, Any]) -> float:
     return seconds["preprocess"] + seconds["vision"] + seconds["embed"] + seconds["prefill"]
 
 
-def run(command: list[str | Path]) -> tuple[list[dict[str, Any]], float, int]:
-    """A process's answers, its life in seconds and its peak memory in bytes."""
+def run(command: list[str | Path]) -> Process:
+    """Start a process, wait for its end, and measure it."""
     with tempfile.TemporaryFile() as output:
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=output)
@@ -77,8 +81,8 @@ def run(command: list[str | Path]) -> tuple[list[dict[str, Any]], float, int]:
         return json.load(output), seconds, usage.ru_maxrss * 1024
 
 
-def measured(runs: list[tuple[list[dict[str, Any]], float, int]]) -> Measured:
-    answers = [answer for found, _, _ in runs for answer in found[1:]]
+def measured(processes: list[Process]) -> Measured:
+    answers = [answer for found, _, _ in processes for answer in found[1:]]
 
     def median(name: str) -> float:
         seconds: list[float] = [answer["timings"][name] for answer in answers]
@@ -89,26 +93,35 @@ def measured(runs: list[tuple[list[dict[str, Any]], float, int]]) -> Measured:
         median("preprocess"),
         median("prefill"),
         statistics.median(step for answer in answers for step in answer["timings"]["decode"]),
-        statistics.median(seconds - sum(map(total, found)) for found, seconds, _ in runs),
-        int(statistics.median(memory for _, _, memory in runs)),
+        statistics.median(seconds - sum(map(total, found)) for found, seconds, _ in processes),
+        int(statistics.median(memory for _, _, memory in processes)),
     )
 
 
-def table(python: Measured, cpp: Measured) -> Table:
+def ratios(python: list[Process], cpp: list[Process]) -> dict[str, list[float]]:
+    """Python over C++ for each quantity, round by round."""
+    rounds = [(measured([one]), measured([other])) for one, other in zip(python, cpp, strict=True)]
+    return {
+        field.name: [getattr(one, field.name) / getattr(other, field.name) for one, other in rounds]
+        for field in fields(Measured)
+    }
+
+
+def table(python: Measured, cpp: Measured, by_round: dict[str, list[float]]) -> Table:
     shown = Table(box=None)
-    for name in ("", "Python", "C++", "Python / C++"):
+    for name in ("", "Python", "C++", "Python / C++", "over the rounds"):
         shown.add_column(name, justify="right" if name else "left")
-    for name, field, unit in (
-        ("time to first token", "first_token", 1e3),
-        ("  of it preprocess", "preprocess", 1e3),
-        ("  of it prefill", "prefill", 1e3),
-        ("per token", "per_token", 1e3),
-        ("start-up", "start_up", 1e3),
+    for name, field, scale, unit in (
+        ("time to first token", "first_token", 1e3, ".1f} ms"),
+        ("  of it preprocess", "preprocess", 1e3, ".1f} ms"),
+        ("  of it prefill", "prefill", 1e3, ".1f} ms"),
+        ("per token", "per_token", 1e3, ".1f} ms"),
+        ("start-up", "start_up", 1e3, ".1f} ms"),
+        ("peak memory", "peak_memory", 1e-6, ".0f} MB"),
     ):
-        one, other = getattr(python, field), getattr(cpp, field)
-        shown.add_row(name, f"{one * unit:.1f} ms", f"{other * unit:.1f} ms", f"{one / other:.2f}")
-    one, other = python.peak_memory, cpp.peak_memory
-    shown.add_row("peak memory", f"{one / 1e6:.0f} MB", f"{other / 1e6:.0f} MB", f"{one / other:.2f}")
+        one, other, spread = getattr(python, field), getattr(cpp, field), by_round[field]
+        seen = [("{:" + unit).format(value * scale) for value in (one, other)]
+        shown.add_row(name, *seen, f"{one / other:.2f}", f"{min(spread):.2f} to {max(spread):.2f}")
     return shown
 
 
@@ -133,11 +146,11 @@ def main() -> None:
     for _ in range(options.rounds):
         python_runs.append(run(in_python))
         cpp_runs.append(run(in_cpp))
-    python, cpp = measured(python_runs), measured(cpp_runs)
+    python, cpp, by_round = measured(python_runs), measured(cpp_runs), ratios(python_runs, cpp_runs)
     program = options.build / "tests" / "asap-overhead"
     asked = [program, options.bundle, IMAGE, QUESTION, threads, repeat]
     overhead = json.loads(subprocess.check_output(asked))
-    Console(width=100).print(table(python, cpp))
+    Console(width=100).print(table(python, cpp, by_round))
     shares = f"{overhead['overhead']:.2%} of prefill, {overhead['step']:.2%} of a step"
     print(f"overhead outside ONNX Runtime's calls: {shares}")
     if options.json:
@@ -146,8 +159,11 @@ def main() -> None:
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "tools": tool_versions(),
             "bundle": options.bundle.name,
+            "rounds": options.rounds,
+            "answers": options.repeat,
             "python": asdict(python),
             "cpp": asdict(cpp),
+            "python_over_cpp": by_round,
             "overhead": overhead,
         }
         options.json.write_text(json.dumps(facts, indent=1) + "\n")
