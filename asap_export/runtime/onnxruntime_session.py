@@ -56,6 +56,8 @@ class OnnxRuntimeSession:
         if mapped:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
+        # Otherwise this session's threads wait busily for a while, on the cores that the next graph needs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         if threads is not None:

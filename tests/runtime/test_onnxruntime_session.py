@@ -1,5 +1,7 @@
 """One graph in ONNX Runtime, with values that stay on the device."""
 
+import statistics
+import time
 from pathlib import Path
 
 import ml_dtypes
@@ -53,6 +55,23 @@ def test_empty_and_strided_arrays_are_inputs_too(doubling: Path) -> None:
     assert session.run({"x": np.zeros((0, 2), np.float32)}, on_host=("y",))["y"].shape == (0, 2)
     strided = np.arange(8, dtype=np.float32).reshape(2, 4).T
     np.testing.assert_array_equal(session.run({"x": strided}, on_host=("y",))["y"], strided * 2)
+
+
+def test_threads_rest_when_a_run_is_over(tmp_path: Path) -> None:
+    """Busy waiting would take the next graph's cores: a bundle has several sessions, and they run in turns."""
+    graph = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        product (float[n, n] x) => (float[n, n] y) { y = MatMul(x, x) }"""
+    )
+    onnx.save(graph, tmp_path / "product.onnx")
+    session = OnnxRuntimeSession(tmp_path / "product.onnx", threads=2)
+    busy = []
+    for _ in range(9):
+        session.run({"x": np.ones((512, 512), np.float32)})
+        begin = time.process_time()  # of all threads, and of this process alone
+        time.sleep(0.05)
+        busy.append(time.process_time() - begin)
+    assert statistics.median(busy) < 0.005
 
 
 def test_a_missing_provider_is_refused_with_those_there_are(

@@ -144,6 +144,8 @@ Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
         result.SetGraphOptimizationLevel(ORT_DISABLE_ALL);
         result.DisableCpuMemArena();  // it would keep what one layer needed for the next
     }
+    // Otherwise this session's threads wait busily for a while, on the cores that the next graph needs.
+    result.AddConfigEntry("session.force_spinning_stop", "1");
     // Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
     result.AddConfigEntry("session.qdq_matmulnbits_accuracy_level", "1");
     if (options.cuda) append_cuda(result);

@@ -37,9 +37,8 @@ Ort::SessionOptions session_options(std::optional<int> threads) {
     Ort::SessionOptions options;
     options.SetLogSeverityLevel(kQuiet);
     if (threads) options.SetIntraOpNumThreads(*threads);
-    options.AddConfigEntry("session.intra_op.allow_spinning",
-                           "0");   // other graphs run next, on the same cores
-    options.DisableCpuMemArena();  // it would keep what the largest image needed
+    options.AddConfigEntry("session.force_spinning_stop", "1");  // other graphs run next, on the same cores
+    options.DisableCpuMemArena();                                // it would keep what the largest image needed
     return options;
 }
 
