@@ -20,6 +20,7 @@ from asap_export.bundle import (
     utc_now,
 )
 from asap_export.bundle.hashing import sha256_of_each
+from asap_export.bundle.manifest import CpuDecoder, CpuPass
 from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
@@ -38,10 +39,11 @@ from asap_export.engine import (
     target_capabilities,
 )
 from asap_export.errors import UserError
+from asap_export.graph.cpu import DEFAULT_PASSES
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.preprocess import PREPROCESS, preprocess_graph
 from asap_export.graph.trace import GRAPHS
-from asap_export.graph.write import QuantizeAs, Written, write_graphs
+from asap_export.graph.write import CPU_DECODER, QuantizeAs, Written, write_graphs
 from asap_export.memory import available_memory
 from asap_export.model.anyres import TileGeometry
 from asap_export.progress import ProgressCallback, no_progress
@@ -87,6 +89,7 @@ class ExportRequest:
     weights: Literal["auto", "link", "copy"] = "auto"
     quantization: Quantization | None = None
     pruning: PruningConfig = field(default_factory=PruningConfig)
+    cpu_passes: tuple[CpuPass, ...] = DEFAULT_PASSES  # none: no decoder for the CPU beside decoder.onnx
     budget: Budget | None = None
     max_batch: int | None = None
     max_images: int | None = None
@@ -149,6 +152,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             partial(put, link=_links_weights(request, checkpoint)),
             progress,
             _quantize_as(request),
+            request.cpu_passes,
         )
         manifest = Manifest(
             created=utc_now(),
@@ -163,6 +167,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             opset=OPSET_VERSION,
             graphs={name: _graph_info(writer.path, f"{name}.onnx") for name in (PREPROCESS, *GRAPHS)},  # type: ignore[misc]
             prompt=prompt,
+            cpu_decoder=_cpu_decoder(writer.path, request.cpu_passes),
         )
         if flavor:
             engines = build_engines(
@@ -268,6 +273,13 @@ def _digests(checkpoint: Checkpoint, progress: ProgressCallback) -> dict[str, st
 def _small_files(folder: Path) -> list[Path]:
     patterns = ("config.json", *_PROCESSOR_FILES)
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _cpu_decoder(folder: Path, passes: tuple[CpuPass, ...]) -> CpuDecoder | None:
+    if not (folder / CPU_DECODER).exists():
+        return None
+    info = _graph_info(folder, CPU_DECODER)
+    return CpuDecoder(info.file, info.inputs, info.outputs, passes)
 
 
 def _graph_info(folder: Path, file: str) -> GraphInfo:

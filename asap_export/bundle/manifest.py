@@ -17,6 +17,8 @@ from asap_export.spec import ModelSpec, Quantization
 
 __all__ = [
     "SCHEMA_VERSION",
+    "CpuDecoder",
+    "CpuPass",
     "Dtype",
     "EngineGraph",
     "EngineInfo",
@@ -39,13 +41,14 @@ __all__ = [
     "tool_versions",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]
 GraphName = Literal["preprocess", "vision_encoder", "embed_tokens", "decoder"]
 EngineGraph = Literal["vision_encoder", "embed_tokens", "decoder"]  # preprocess runs on the host
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
+CpuPass = Literal["fused-attention", "blockwise-soft-mask", "skipped-cut", "int8-activations"]
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
@@ -88,6 +91,16 @@ class GraphInfo:
     file: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True)
+class CpuDecoder(GraphInfo):
+    """``decoder.onnx`` once more, as ONNX Runtime's CPU provider is fast with it: what the passes made of it.
+
+    Caches with a dimension ``capacity`` may be longer than what they hold, and then are written to in place.
+    """
+
+    passes: tuple[CpuPass, ...]
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,7 @@ class Manifest:
     opset: int
     graphs: dict[GraphName, GraphInfo]
     prompt: PromptInfo
+    cpu_decoder: CpuDecoder | None = None
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[str, FileInfo] = field(default_factory=dict)

@@ -24,7 +24,11 @@ VERSION = 1
 OPSET_VERSION = 23  # of the bodies and of the graphs: the first with Attention and RotaryEmbedding
 
 OPERATORS = ("AsapMask", "AsapScore", "AsapTopK", "AsapMerge")
-_PARTS = ("Positions", "SelectLargest")  # functions that the operators' bodies call; callees come first
+_PARTS = (
+    "Positions",
+    "Salience",
+    "SelectLargest",
+)  # that the operators' bodies call; callees come first
 
 
 @cache

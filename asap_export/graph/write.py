@@ -8,10 +8,12 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
+from asap_export.bundle.manifest import CpuPass
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.errors import UserError
+from asap_export.graph.cpu import DEFAULT_PASSES, lower_for_cpu
 from asap_export.graph.describe import attach_functions, describe
 from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
@@ -25,7 +27,9 @@ from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.spec import Quantization
 
-__all__ = ["QuantizeAs", "Written", "check_graph", "write_graphs"]
+__all__ = ["CPU_DECODER", "QuantizeAs", "Written", "check_graph", "write_graphs"]
+
+CPU_DECODER = "decoder.cpu.onnx"
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,10 @@ def write_graphs(
     link: Linker,
     progress: ProgressCallback = no_progress,
     quantize_as: QuantizeAs | None = None,
+    cpu_passes: tuple[CpuPass, ...] = DEFAULT_PASSES,
 ) -> Written:
-    """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``.
+    """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``, and what
+    ``cpu_passes`` make of the last, ``decoder.cpu.onnx``: not for bf16, which the CPU provider cannot run.
 
     dtype: "fp32", "fp16" or "bf16"; ``link`` places a file of the checkpoint in the folder, where weights are
     not quantized. Raises UserError where a weight does not fit into the dtype, and where no graph reads one.
@@ -70,6 +76,10 @@ def write_graphs(
     for make_plan in plans:
         writer.write(make_plan(), quantize_as)
     writer.require_all_read()
+    if cpu_passes and dtype != "bf16":
+        decoder = ir.load(folder / "decoder.onnx")
+        lower_for_cpu(decoder, cpu_passes)
+        ir.save(decoder, folder / CPU_DECODER)
     return writer.written
 
 

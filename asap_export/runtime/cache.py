@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.session import Tensor
 
-__all__ = ["Cache", "empty_cache"]
+__all__ = ["Cache", "empty_cache", "present_name"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -17,15 +18,16 @@ Integers = npt.NDArray[np.int64]
 class Cache:
     """What the decoder remembers of a batch; each step makes a new one, so one can return to an old one.
 
-    layers: decoder input -> keys or values, [B, Hkv, P, d], on the device; mask: [B, P], 1 where a place
-    holds a valid token; early_mask: [B, P'], the same for layers that keep pruned tokens, None where none
-    does; fed: [B], valid tokens ever fed, pruned ones included: the next position id.
+    layers: decoder input -> keys or values, [B, Hkv, P, d], on the device; ``buffers`` have others in their first
+    P places; mask: [B, P], 1 where a place holds a valid token; early_mask: [B, P'], the same for layers that keep
+    pruned tokens, None where none does; fed: [B], valid tokens ever fed, pruned ones too: the next position id.
     """
 
     layers: Mapping[str, Tensor]
     mask: Integers
     early_mask: Integers | None
     fed: Integers
+    buffers: Buffers | None = None
 
     @property
     def length(self) -> int:
@@ -36,7 +38,7 @@ class Cache:
     def inputs(self, new_mask: Integers) -> dict[str, Tensor]:
         """The decoder's inputs that follow from the cache and the new tokens' mask [B, T]."""
         positions = self.fed[:, None] + np.cumsum(new_mask, axis=1) - 1
-        inputs = {
+        inputs: dict[str, Tensor] = {
             **self.layers,
             "attention_mask": np.concatenate([self.mask, new_mask], axis=1),
             "position_ids": np.maximum(positions, 0),  # padding has no position, and nothing looks at it
@@ -45,19 +47,34 @@ class Cache:
             inputs["early_attention_mask"] = np.concatenate([self.early_mask, new_mask], axis=1)
         return inputs
 
-    def grown(self, new_mask: Integers, kept_index: Integers, outputs: Mapping[str, Tensor]) -> "Cache":
+    def grown(
+        self,
+        new_mask: Integers,
+        kept_index: Integers,
+        outputs: Mapping[str, Tensor],
+        buffers: Buffers | None = None,
+    ) -> "Cache":
         """The cache after a step.
 
-        new_mask: [B, T] of what was fed; kept_index: [B, K], ascending places in it of what survived.
+        new_mask: [B, T] of what was fed; kept_index: [B, K], ascending places in it of what survived; ``buffers``
+        that the step has written to.
         """
+        buffered = buffers.arrays if buffers else {}
+        names = (*self.layers, *(self.buffers.arrays if self.buffers else {}))
         kept_mask = np.take_along_axis(new_mask, kept_index, axis=1)
         early = self.early_mask
         return Cache(
-            {name: outputs[name.replace("past_key_values", "present")] for name in self.layers},
+            {name: outputs[present_name(name)] for name in names if name not in buffered},
             np.concatenate([self.mask, kept_mask], axis=1),
             None if early is None else np.concatenate([early, new_mask], axis=1),
             self.fed + new_mask.sum(axis=1),
+            buffers,
         )
+
+
+def present_name(past: str) -> str:
+    """The decoder's output that goes on from a cache: "past_key_values.3.key" -> "present.3.key"."""
+    return past.replace("past_key_values", "present")
 
 
 def empty_cache(

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asap_export.bundle import Manifest
-from asap_export.runtime.cache import Cache, Integers, empty_cache
+from asap_export.runtime.buffers import Buffers
+from asap_export.runtime.cache import Cache, Integers, empty_cache, present_name
 from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
@@ -25,12 +26,14 @@ class Step:
 @dataclass(frozen=True)
 class Graphs:
     """``dtype`` is the graphs' own: the manifest's, unless the sessions hold graphs of another. ``memory`` is
-    asked before a prompt runs, where that takes the host's."""
+    asked before a prompt runs, where that takes the host's. ``growing`` are the decoder's inputs that may be
+    buffers with more places than are filled."""
 
     manifest: Manifest
     sessions: Sessions
     dtype: str
     memory: RunMemory | None = None
+    growing: tuple[str, ...] = ()
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
@@ -68,12 +71,38 @@ class Graphs:
         kept_length: how many of the T stay.
         """
         inputs = {"inputs_embeds": inputs_embeds, **cache.inputs(new_mask)}
+        buffers = self._buffers(cache, new_mask, cache.mask.shape[1] + kept_length)
+        if buffers is not None:
+            inputs |= buffers.arrays
+        elif cache.buffers is not None:
+            inputs |= cache.buffers.content(cache.mask.shape[1])
+        into = {present_name(name): array for name, array in buffers.arrays.items()} if buffers else None
         if not self.manifest.pruning.prunes:
-            outputs = self.sessions.decoder.run(inputs, on_host=("logits",))
+            outputs = self.sessions.decoder.run(inputs, ("logits",), into)
             kept_index = np.broadcast_to(np.arange(new_mask.shape[1]), new_mask.shape)
         else:
             inputs |= {"visual_mask": visual_mask, "kept_length": np.array(kept_length, np.int64)}
-            outputs = self.sessions.decoder.run(inputs, on_host=("logits", "kept_index"))
+            outputs = self.sessions.decoder.run(inputs, ("logits", "kept_index"), into)
             kept_index = outputs["kept_index"]
         logits = outputs["logits"][:, -1].astype(np.float32)
-        return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs))
+        return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
+
+    def _buffers(self, cache: Cache, new_mask: Integers, places: int) -> Buffers | None:
+        """Buffers for a step behind ``cache`` that fills ``places``; None where it cannot write in place.
+
+        The decoder fuses its attention, and so writes in place, where nothing is padded, and where several rows
+        have no past or are fed one token each.
+        """
+        rows, new = new_mask.shape
+        plain = bool(new_mask.all() and cache.mask.all()) and (
+            rows == 1 or new == 1 or not cache.mask.shape[1]
+        )
+        if not self.growing or not plain:
+            return None
+        if cache.buffers is not None:
+            return cache.buffers.claimed(cache.mask.shape[1], places)
+        if cache.mask.shape[1]:
+            return None
+        model = self.manifest.model
+        buffers = Buffers.empty(self.growing, rows, model.kv_heads, model.head_dim, self.numpy_dtype, places)
+        return buffers.claimed(0, places)

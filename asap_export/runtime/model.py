@@ -20,7 +20,13 @@ from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt, PromptReader
-from asap_export.runtime.providers import Provider, choose_provider, open_sessions, weight_memory
+from asap_export.runtime.providers import (
+    Provider,
+    choose_provider,
+    growing_inputs,
+    open_sessions,
+    weight_memory,
+)
 from asap_export.runtime.request import Answer, Request
 from asap_export.runtime.session import Session, Sessions
 from asap_export.runtime.streaming import TextCallback, TextStream
@@ -44,7 +50,9 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     preprocess = OnnxRuntimeSession(
         bundle.graph_path("preprocess"), "cpu", threads
     )  # TensorRT cannot resize so
-    model = Model(bundle, open_sessions(bundle, chosen, threads, mapped), chosen, preprocess=preprocess)
+    sessions = open_sessions(bundle, chosen, threads, mapped)
+    growing = growing_inputs(bundle, chosen)
+    model = Model(bundle, sessions, chosen, preprocess=preprocess, growing=growing)
     if mapped:
         model.note = (
             "there is too little memory for these weights as float32, so they are read from disk at every step, "
@@ -72,8 +80,8 @@ def _must_stay_on_disk(bundle: Bundle) -> bool:
 class Model:
     """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy.
 
-    Images go through ``preprocess``, a session on the graph of that name, or without it through the checkpoint's
-    own processor, as PyTorch's do.
+    ``growing``: see ``Graphs``. Images go through ``preprocess``, a session on the graph of that name, or without
+    it through the checkpoint's own processor, as PyTorch's do.
     """
 
     def __init__(
@@ -83,13 +91,14 @@ class Model:
         provider: str = "cpu",
         dtype: str | None = None,
         preprocess: Session | None = None,
+        growing: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.manifest.model
         self.provider = provider
         self.note: str | None = None  # what a user should know about how this model runs
         memory = RunMemory(self.spec) if provider == "cpu" else None
-        self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory)
+        self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, growing)
         self.reader = PromptReader(bundle.processor_path, self.spec, preprocess)
 
     def generate(

@@ -90,12 +90,21 @@ class OnnxRuntimeSession:
         self._name = graph.name if isinstance(graph, Path) else "a graph"
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, Tensor], on_host: Collection[str] = ()) -> dict[str, Tensor]:
+    def run(
+        self,
+        inputs: Mapping[str, Tensor],
+        on_host: Collection[str] = (),
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        given = into or {}
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, _ort_value(value))
         for name in self._outputs:
-            binding.bind_output(name, "cpu" if name in on_host else self._device)
+            if name in given:
+                binding.bind_ortvalue_output(name, _ort_value(given[name]))
+            else:
+                binding.bind_output(name, "cpu" if name in on_host else self._device)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, get_args
 
 import onnxruntime as ort
@@ -14,10 +15,18 @@ from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
 
-__all__ = ["Provider", "choose_provider", "open_sessions", "weight_memory"]
+__all__ = [
+    "Provider",
+    "choose_provider",
+    "graph_file",
+    "growing_inputs",
+    "open_sessions",
+    "weight_memory",
+]
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
+CAPACITY = "capacity"  # the dimension of such inputs in the manifest
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 
 
@@ -52,10 +61,25 @@ def open_sessions(
 
     def session(graph: EngineGraph) -> Session:
         if provider != "tensorrt":
-            return OnnxRuntimeSession(bundle.graph_path(graph), provider, threads, mapped)
+            return OnnxRuntimeSession(graph_file(bundle, graph, provider), provider, threads, mapped)
         return _engine_session(bundle, graph)
 
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
+
+
+def graph_file(bundle: Bundle, graph: EngineGraph, provider: Provider) -> Path:
+    """The ONNX file that a provider of ONNX Runtime runs: on the CPU the decoder's own form for it."""
+    if graph == "decoder" and provider == "cpu" and bundle.cpu_decoder_path is not None:
+        return bundle.cpu_decoder_path
+    return bundle.graph_path(graph)
+
+
+def growing_inputs(bundle: Bundle, provider: Provider) -> tuple[str, ...]:
+    """The decoder's inputs that may be buffers with more places than are filled, which a run writes to."""
+    decoder = bundle.manifest.cpu_decoder
+    if provider != "cpu" or decoder is None:
+        return ()
+    return tuple(tensor.name for tensor in decoder.inputs if CAPACITY in tensor.dims)
 
 
 def weight_memory(bundle: Bundle) -> tuple[int, int]:

@@ -22,8 +22,17 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 class Session(Protocol):
     """One graph, ready to run."""
 
-    def run(self, inputs: Mapping[str, Tensor], on_host: Collection[str] = ()) -> dict[str, Tensor]:
-        """All outputs by name; those named in ``on_host`` as numpy arrays, the others as device tensors."""
+    def run(
+        self,
+        inputs: Mapping[str, Tensor],
+        on_host: Collection[str] = (),
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """All outputs by name; those named in ``on_host`` as numpy arrays, the others as device tensors.
+
+        Outputs named in ``into`` are written into these arrays, which may be inputs of the same run where the
+        graph allows that; only sessions of ONNX Runtime are given any.
+        """
         ...
 
     def longest(self, name: str, axis: int) -> int | None:

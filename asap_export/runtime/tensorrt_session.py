@@ -59,7 +59,13 @@ class TensorRtSession:
         output = self._trt.TensorIOMode.OUTPUT
         self._outputs = [name for name in names if self._engine.get_tensor_mode(name) == output]
 
-    def run(self, inputs: Mapping[str, Tensor], on_host: Collection[str] = ()) -> dict[str, Tensor]:
+    def run(
+        self,
+        inputs: Mapping[str, Tensor],
+        on_host: Collection[str] = (),
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        assert not into, "engines keep their caches where they made them"
         with self._torch.cuda.stream(self._stream):
             placed = {name: self._place(name, value) for name, value in inputs.items()}
             context = self._context(placed)

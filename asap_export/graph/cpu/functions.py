@@ -1,0 +1,49 @@
+"""What the decoder for the CPU is made of: functions of the domain ``ai.asap.cpu``, ONNX text in graphs/cpu."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+
+from asap_export.graph.operators import DOMAIN, VERSION, functions
+
+__all__ = ["CPU_DOMAIN", "attach_cpu_functions", "call"]
+
+CPU_DOMAIN = "ai.asap.cpu"
+_CONTRIB = "com.microsoft"
+_NAMES = (
+    "Plain",
+    "CausalMask",
+    "CausalAttention",
+    "Blocks",
+    "BlockBias",
+    "LastRowBias",
+    "SoftMaskedAttention",
+    "TrimmedCache",
+    "Cuts",
+    "EveryPosition",
+)  # callees come first
+
+
+@cache
+def _cpu_functions() -> tuple[onnx.FunctionProto, ...]:
+    folder = files("asap_export") / "graphs" / "cpu"
+    return tuple(
+        onnx.parser.parse_function((folder / f"{name}.onnxtxt").read_text("utf-8")) for name in _NAMES
+    )
+
+
+def attach_cpu_functions(model: ir.Model) -> None:
+    """Give a graph the bodies of what it calls; those that nothing calls are for RemoveUnusedFunctionsPass."""
+    for function in (*functions().values(), *_cpu_functions()):
+        body = ir.serde.deserialize_function(function)
+        model.functions.setdefault(body.identifier(), body)
+    model.opset_imports.update({DOMAIN: VERSION, CPU_DOMAIN: 1, _CONTRIB: 1})
+
+
+def call(name: str, inputs: Sequence[ir.Value | None], outputs: int = 1, **attributes: float) -> ir.Node:
+    """A node that calls a function of this domain."""
+    return ir.node(name, inputs, attributes=attributes, domain=CPU_DOMAIN, num_outputs=outputs)

@@ -1,0 +1,68 @@
+"""Pass ``blockwise-soft-mask``: the scoring layer's attention never sees SG-BiMask as a whole.
+
+AsapMask writes a float for every pair of new tokens, and the attention beside it holds such a matrix for every
+head. Row by row the mask is two short vectors, so attention in blocks of rows makes each piece where it is used.
+"""
+
+import onnx_ir as ir
+
+from asap_export.graph.cpu.attention import take_over
+from asap_export.graph.cpu.functions import call
+from asap_export.graph.cpu.stages import Stages, is_soft, valid_of
+
+__all__ = ["soft_mask_in_blocks"]
+
+
+def soft_mask_in_blocks(model: ir.Model) -> None:
+    """Replace AsapMask and the Attention under it by SoftMaskedAttention; one row of a score gets its own."""
+    graph = model.graph
+    stages = Stages(graph)
+    for node in list(graph):
+        if node.op_type == "AsapScore":
+            _bias_of_the_last_row(graph, node)
+    for node in [node for node in graph if node.op_type == "Attention"]:
+        mask = node.inputs[3]
+        assert mask is not None
+        if is_soft(mask):
+            _attend_in_blocks(graph, node, stages, mask)
+
+
+def _attend_in_blocks(graph: ir.Graph, attention: ir.Node, stages: Stages, mask: ir.Value) -> None:
+    source = mask.producer()
+    while source is not None and source.op_type == "Cast":
+        source = source.inputs[0].producer()  # type: ignore[union-attr]
+    assert source is not None
+    visual, valid = source.inputs[2:4]
+    assert valid is not None
+    shared = stages.of(attention, valid, visual)  # type: ignore[arg-type]
+    node = call(
+        "SoftMaskedAttention",
+        [*attention.inputs[:3], visual, valid, shared.plain],
+        3,
+        lambda_max=source.attributes["lambda_max"].as_float(),
+        scale=source.attributes["scale"].as_float(),
+    )
+    graph.insert_before(attention, node)
+    take_over(attention.outputs[0], node.outputs[0])
+    for old, new in zip(source.outputs[1:], node.outputs[1:], strict=True):
+        take_over(old, new)
+
+
+def _bias_of_the_last_row(graph: ir.Graph, score: ir.Node) -> None:
+    """Where one row decides (the score ``last``), its bias is made alone instead of taken out of the whole."""
+    path = []
+    value = score.inputs[2]
+    for kind in ("Transpose", "GatherND"):
+        node = value.producer() if value is not None else None
+        if node is None or node.op_type != kind:
+            return  # all rows: their bias is needed as it is
+        path.append(node)
+        value = node.inputs[0]
+    bias = value.producer().inputs[0]  # type: ignore[union-attr]
+    place = path[-1].inputs[1].producer().inputs[1]  # type: ignore[union-attr]
+    last = place.producer().inputs[0]  # type: ignore[union-attr]
+    valid = valid_of(bias)  # type: ignore[arg-type]
+    visual = next(value for value in graph.inputs if value.name == "visual_mask")
+    node = call("LastRowBias", [valid, visual, last])
+    graph.insert_before(score, node)
+    score.replace_input_with(2, node.outputs[0])
