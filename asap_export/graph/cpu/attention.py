@@ -114,10 +114,10 @@ def _open_caches(graph: ir.Graph, layers: list[_Layer]) -> None:
     for layer in layers:
         for past in (layer.keys.inputs[0], layer.values.inputs[0]):
             assert past is not None and past.name is not None
-            present = outputs[past.name.replace("past_key_values", "present")]
-            producer = present.producer()
-            if producer is None or producer.op_type != "CausalAttention":  # trimmed on its way out
-                continue
+            present = outputs.get(past.name.replace("past_key_values", "present"))
+            producer = present.producer() if present is not None else None
+            if present is None or producer is None or producer.op_type != "CausalAttention":
+                continue  # trimmed on its way out
             for value in (past, present):
                 assert value.shape is not None
                 value.shape = ir.Shape([*value.shape[:2], CAPACITY, value.shape[3]])
