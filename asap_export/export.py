@@ -20,7 +20,7 @@ from asap_export.bundle import (
     utc_now,
 )
 from asap_export.bundle.hashing import sha256_of_each
-from asap_export.bundle.manifest import CpuDecoder, CpuPass
+from asap_export.bundle.manifest import CpuDecoder
 from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
@@ -50,7 +50,7 @@ from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.runtime.prompt import PromptReader
 from asap_export.runtime.template import prompt_info
-from asap_export.spec import Quantization
+from asap_export.spec import CpuPass, Quantization
 
 __all__ = ["ExportRequest", "Exported", "export"]
 

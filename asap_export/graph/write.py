@@ -8,7 +8,6 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from asap_export.bundle.manifest import CpuPass
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
@@ -25,7 +24,7 @@ from asap_export.graph.unread import unread_weights
 from asap_export.graph.weights import Linker, place_weights
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
-from asap_export.spec import Quantization
+from asap_export.spec import CpuPass, Quantization
 
 __all__ = ["CPU_DECODER", "QuantizeAs", "Written", "check_graph", "write_graphs"]
 

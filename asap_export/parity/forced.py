@@ -12,12 +12,12 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from asap_export.bundle.manifest import CpuPass
 from asap_export.graph.cpu import CAPACITY, lower_for_cpu
 from asap_export.graph.operators import DOMAIN
 from asap_export.parity.recording import Array
 from asap_export.parity.verdict import Group
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.spec import CpuPass
 
 __all__ = ["DecoderForm", "ForcedDecoder", "ProbedDecoder", "StoredGraph"]
 

@@ -6,12 +6,12 @@ from typing import get_args
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from asap_export.bundle.manifest import CpuPass
 from asap_export.graph.cpu.attention import CAPACITY, fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
 from asap_export.graph.cpu.functions import attach_cpu_functions
 from asap_export.graph.cpu.int8 import round_activations
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
+from asap_export.spec import CpuPass
 
 __all__ = ["CAPACITY", "CPU_PASSES", "DEFAULT_PASSES", "lower_for_cpu"]
 

@@ -6,7 +6,7 @@ MatMulNBits then multiplies integers, which is what makes 4-bit weights fast on 
 import onnx
 import onnx_ir as ir
 
-from asap_export.bundle.manifest import CpuPass
+from asap_export.spec import CpuPass
 
 __all__ = ["ROUNDING", "keep_activations", "round_activations"]
 
