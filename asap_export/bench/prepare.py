@@ -48,7 +48,9 @@ def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]
     """The checkpoint's folder, in float32, and its bundles. Raises UserError for unknown names and sizes."""
     preset = find_preset(like.name)
     if preset is None:
-        raise UserError(f"expected --like to name one of {', '.join(presets())}, found {like.name}; change it")
+        raise UserError(
+            f"expected --like to name one of {', '.join(presets())}, found {like.name}; change it"
+        )
     for name in like.bundles:
         if name not in BUNDLES or like.bundles.count(name) > 1:
             found = f"{name or 'nothing'}{' twice' if name in BUNDLES else ''}"
@@ -64,9 +66,7 @@ def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]
     if not checkpoint.exists():
         folder.mkdir(parents=True, exist_ok=True)
         made_by.write_text(code)
-        write_checkpoint(
-            checkpoint, preset, "fp32", scale=like.scale, layers=like.layers, progress=progress
-        )
+        write_checkpoint(checkpoint, preset, "fp32", scale=like.scale, layers=like.layers, progress=progress)
     return checkpoint, [_exported(folder / name, checkpoint, name, progress) for name in like.bundles]
 
 
@@ -129,4 +129,3 @@ def converted_for_openvino(checkpoint: Path, python: str, folder: Path) -> Path:
         )
     partial.rename(folder)
     return folder
-

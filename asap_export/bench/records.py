@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PARTS", "Contender", "Workload"]
+__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "Contender", "Workload"]
 
+SCHEMA = 1  # of a measurement's JSON
 PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
+PROFILE_PARTS = ("asap", "attention", "matrix products", "rest")  # of a profiled run, which they add up to
 
 
 @dataclass(frozen=True)

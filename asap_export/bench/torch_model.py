@@ -25,6 +25,7 @@ __all__ = ["open_transformers"]
 
 EAGER = "asap_export_eager"  # the name under which the reference's layers find `attend_eagerly`
 _TOKEN = 1000  # which one is fed does not matter
+_TINY = 16  # tokens; the run that touches every weight is shorter
 
 
 def open_transformers(contender: Contender) -> "DenseModel | CompiledModel | PrunedModel":
@@ -109,9 +110,10 @@ class DenseModel:
 class CompiledModel(DenseModel):
     """The same with the language model through ``torch.compile``, every shape static.
 
-    Its cache is transformers' static one, with room for the tokens to come. A shape is compiled the first time
-    that it runs: in a warm-up round, or in a decoded token that is not counted. Raises UserError where that
-    fails, for instance for want of a C++ compiler."""
+    Its cache is transformers' static one, with room for the tokens to come. Compiled are prompts with images,
+    and decoded tokens: neither what only fills a cache, nor the tiny run that touches every weight. A shape is
+    compiled the first time that it runs: in a warm-up round, or in a decoded token that is not counted. Raises
+    UserError where that fails, for instance for want of a C++ compiler."""
 
     def __init__(self, llava: Any, spec: Any, reader: PromptReader, attention: str) -> None:
         super().__init__(llava, spec, reader, attention)
@@ -125,13 +127,13 @@ class CompiledModel(DenseModel):
         cache: Any = StaticCache(config=text, max_cache_len=length + max(1, room))
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         cache.early_initialization(1, text.num_key_value_heads, head_dim, embeds.dtype, embeds.device)
-        self._run(embeds, cache)
+        self._run(embeds, cache, compiled=length > _TINY and bool(visual_mask.any()))
         return cache, length
 
     @torch.inference_mode()
     def decode(self, state: Any, steps: int) -> list[float]:
         cache, length = state
-        seconds = _timed(lambda: self._run(self._token(), cache), steps)
+        seconds = _timed(lambda: self._run(self._token(), cache, compiled=length > _TINY), steps)
         for layer in cache.layers:  # what lies behind is written over
             layer.cumulative_length.fill_(length)
         return seconds
@@ -144,7 +146,9 @@ class CompiledModel(DenseModel):
     def cache_length(self, state: Any) -> int:
         return int(state[1])
 
-    def _run(self, embeds: Tensor, cache: Any) -> Tensor:
+    def _run(self, embeds: Tensor, cache: Any, compiled: bool = True) -> Tensor:
+        if not compiled:
+            return super()._run(embeds, cache)
         try:
             hidden = self._compiled(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
         except Exception as error:  # of TorchDynamo, of Inductor, or of the C++ compiler
