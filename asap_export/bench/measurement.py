@@ -104,7 +104,9 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
             [replace(contender, kind="profiled") for contender in of_bundles] if request.profile else []
         )
         profiles = profile_each(profiled, plan, progress) if profiled else None
-        curves = measure_curve(_ours(of_bundles), curve, plan, progress) if curve else []
+        ours = _ours(of_bundles)
+        curve = _fitting_curve(curve, ours, spec, skipped)
+        curves = measure_curve(ours, curve, plan, progress) if curve else []
     return _facts(request, spec, plan, measured, skipped, profiles, curves, note)
 
 
@@ -289,6 +291,21 @@ def _fitting(
         "free, so every round started new processes, one at a time"
     )
     return taking_part, True, note
+
+
+def _fitting_curve(
+    curve: Sequence[Workload], contenders: Sequence[Contender], spec: ModelSpec, skipped: list[Facts]
+) -> list[Workload]:
+    """Workloads that memory can hold, all contenders of the curve at rest beside the one that works."""
+    fitting, available = [], available_memory()
+    for workload in curve:
+        needed = needed_together(contenders, spec, workload.visual_tokens + workload.text_tokens, 0)
+        if needed <= available:
+            fitting.append(workload)
+            continue
+        reason = f"needs about {gigabytes(needed)} of memory, and {gigabytes(available)} is free"
+        skipped.append({"name": f"curve at {workload.visual_tokens:,} visual tokens", "reason": reason})
+    return fitting
 
 
 def _ours(contenders: Sequence[Contender]) -> list[Contender]:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from installed_command import refused, run
 
+from asap_export.bench.prepare import Like, prepared
+from asap_export.progress import no_progress
+
 SHORT = ("--rounds", "2", "--warmup", "0", "--decode-steps", "1", "--cache-lengths", "8", "--threads", "1")
 
 
@@ -71,11 +74,24 @@ def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
     )
     assert facts["workload"]["visual_tokens"] == 576 and facts["workload"]["keep"] == 96
     assert "Write checkpoint" in done.stderr and "Export asap" in done.stderr
-    folder = tmp_path / "work" / "llava-v1.6-vicuna-7b-0.02-3-layers"
-    written = (folder / "asap" / "manifest.json").stat().st_mtime_ns
-    again = run(*arguments, "--images", "2", folder=tmp_path)
-    assert "Export" not in again.stderr
-    assert (folder / "asap" / "manifest.json").stat().st_mtime_ns == written
+
+    told: list[str] = []
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, ("asap",), tmp_path / "work")
+    _, (bundle,) = prepared(like, lambda stand: told.append(stand.stage))
+    assert told == [] and bundle.manifest.model.layers == 3
+
+
+def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, (), tmp_path)
+    written: list[Path] = []
+    monkeypatch.setattr(
+        "asap_export.bench.prepare.write_checkpoint", lambda folder, *_, **__: written.append(folder)
+    )
+    folder = tmp_path / "llava-v1.6-vicuna-7b-0.02-3-layers"
+    (folder / "asap").mkdir(parents=True)
+    (folder / "made-by.txt").write_text("a digest of other code")
+    assert prepared(like, no_progress) == (folder / "checkpoint", [])
+    assert written == [folder / "checkpoint"] and not (folder / "asap").exists()
 
 
 @pytest.mark.parametrize(
