@@ -59,7 +59,8 @@ class BundleModel:
 
     def kv_bytes(self, state: Cache) -> tuple[int, int]:
         valid = held = 0
-        for name, tensor in state.layers.items():
+        buffered = state.buffers.arrays if state.buffers else {}
+        for name, tensor in (*state.layers.items(), *buffered.items()):
             shape, nbytes = _size(tensor)
             early = state.early_mask is not None and self._is_early(name)
             mask = state.early_mask if early else state.mask

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from asap_export.bench.synthetic import scaled_shape, write_checkpoint
 from asap_export.bundle import Bundle
@@ -14,7 +15,7 @@ from asap_export.errors import UserError
 from asap_export.export import ExportRequest, export
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import Quantization
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
 __all__ = ["BUNDLES", "Like", "converted_for_openvino", "prepared"]
 
@@ -80,6 +81,8 @@ def _exported(folder: Path, checkpoint: Path, name: str, progress: ProgressCallb
         dtype="fp32",
         pruning=pruning,
         quantization=quantization,
+        # 4-bit weights as fast as they go: that is what somebody takes them for.
+        cpu_passes=get_args(CpuPass) if quantization else DEFAULT_CPU_PASSES,
         weights="auto" if quantization else "link",  # one copy in the page cache serves all
         budget=Budget(ratio=1 / 6) if pruning.prunes else None,
     )

@@ -9,17 +9,20 @@ import onnx
 __all__ = ["mean_summary", "name_nodes", "summaries"]
 
 _MARK = "Asap"
+_EVERY_DECODER = ("Plain", "CausalMask", "CausalAttention")  # graphs/cpu: a dense decoder has them too
 _ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 _RUN, _NODE_SUFFIX = "model_run", "_kernel_time"
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Give the nodes of every ``ai.asap`` function a name that begins with "Asap", in loops too.
+    """Name nodes of every function that a dense decoder does not have with "Asap" in front, in loops too.
 
     They have none, and ONNX Runtime names an inlined node after its operator; a name of its own it keeps, behind
     the name of the function.
     """
     for function in model.functions:
+        if function.name in _EVERY_DECODER:
+            continue
         prefix = function.name if function.name.startswith(_MARK) else f"{_MARK}.{function.name}"
         _name(function.node, prefix)
 
@@ -49,7 +52,9 @@ def _summary(run: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> dict[str, 
     asap: Counter[str] = Counter()
     for operator, names, own in _own_times(nodes):
         marked = next((name for name in reversed(names) if _MARK in name), None)
-        if marked is None:
+        if (
+            marked is None or operator in _ATTENTION
+        ):  # also that under the soft mask: a dense layer attends, too
             operators[operator] += own
         else:
             asap[_function(marked)] += own

@@ -13,6 +13,7 @@ from asap_export.bench.staged import StagedRunner
 from asap_export.bundle import Bundle
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.providers import graph_file, growing_inputs
 from asap_export.runtime.session import Sessions
 
 __all__ = ["ProfiledRunner"]
@@ -34,7 +35,8 @@ class ProfiledRunner:
         embedding = OnnxRuntimeSession(bundle.graph_path("embed_tokens"), "cpu", threads)
         preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", threads)
         sessions = Sessions(vision, embedding, self._decoder)
-        model = Model(bundle, sessions, "cpu", preprocess=preprocess)
+        growing = growing_inputs(bundle, "cpu")
+        model = Model(bundle, sessions, "cpu", preprocess=preprocess, growing=growing)
         self._runner = StagedRunner(BundleModel(model))
         self.weights = self._runner.weights
 
@@ -52,7 +54,7 @@ class ProfiledRunner:
 
 def _named_decoder(bundle: Bundle) -> bytes:
     """The bundle's decoder with a name for every node of ASAP; its weights stay where they are."""
-    decoder = onnx.load(bundle.graph_path("decoder"), load_external_data=False)
+    decoder = onnx.load(graph_file(bundle, "decoder", "cpu"), load_external_data=False)
     name_nodes(decoder)
     serialized: bytes = decoder.SerializeToString()
     return serialized

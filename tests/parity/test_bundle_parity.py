@@ -49,7 +49,9 @@ def test_a_sound_bundle_passes(name, images, request):
 
     assert report.verdict == "PASS", failures(report)
     groups = {check.group for check in report.checks}
-    assert groups == {"inputs", "graphs", "cpu", "answers"} | (set() if name == "dense_bundle" else {"operators"})
+    assert groups == {"inputs", "graphs", "cpu", "answers"} | (
+        set() if name == "dense_bundle" else {"operators"}
+    )
     names = {check.name for check in report.checks}
     assert {f"present.{layer}.key" for layer in range(LAYERS)} <= names
     cases = {check.case for check in report.checks}
