@@ -237,8 +237,8 @@ def _cpu_passes(names: str | None, quantized: bool) -> tuple[CpuPass, ...]:
         raise UserError(f"expected --cpu-passes among {', '.join(known)}, or none; found {unknown[0]!r}")
     if "int8-activations" in chosen and not quantized:
         raise UserError(
-            "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do nothing, "
-            "leave it out"
+            "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do "
+            "nothing, leave it out"
         )
     return tuple(cast(CpuPass, name) for name in known if name in chosen)
 
