@@ -95,7 +95,7 @@ class _Branch:
 
 
 def _is_layer(node: ir.Node) -> bool:
-    return node.op_type != "LastRowBias"
+    return node.op_type not in ("LastRowBias", "ScoreInBlocks")
 
 
 class _Trim(NamedTuple):

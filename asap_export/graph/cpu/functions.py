@@ -22,6 +22,7 @@ _NAMES = (
     "BlockBias",
     "LastRowBias",
     "SoftMaskedAttention",
+    "ScoreInBlocks",
     "TrimmedCache",
     "Cuts",
     "EveryPosition",
