@@ -8,22 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import asap_export
-from asap_export.bench.staged import Inputs, Integers
+from asap_export.bench.staged import Inputs, Integers, some_token
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.generate import kept_length
-from asap_export.runtime.model import Model
+from asap_export.runtime.model import Model, load
 from asap_export.runtime.providers import Provider
 from asap_export.runtime.session import Tensor
 
 __all__ = ["BundleModel", "open_bundle"]
 
-_TOKEN = 1000  # which one is fed does not matter
-
 
 def open_bundle(path: Path, threads: int, provider: Provider = "cpu") -> "BundleModel":
     """A bundle's graphs in ONNX Runtime. Raises UserError like ``asap_export.load``."""
-    return BundleModel(asap_export.load(path, provider, threads))
+    return BundleModel(load(path, provider, threads))
 
 
 class BundleModel:
@@ -48,7 +45,11 @@ class BundleModel:
 
     def decode(self, state: Cache, steps: int) -> list[float]:
         graphs, seconds = self.model.graphs, []
-        ids, mask, visual = np.full((1, 1), _TOKEN), np.ones((1, 1), np.int64), np.zeros((1, 1), bool)
+        ids, mask, visual = (
+            np.full((1, 1), some_token(self.spec)),
+            np.ones((1, 1), np.int64),
+            np.zeros((1, 1), bool),
+        )
         for _ in range(steps):
             started = perf_counter()
             no_image = graphs.image_features(np.empty(0, np.float32), np.empty(0, np.int64))

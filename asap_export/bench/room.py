@@ -17,7 +17,7 @@ _PROGRAM = 300_000_000  # bytes of Python and its libraries
 
 
 def needed_by(contender: Contender, spec: ModelSpec, tokens: int, longest_cache: int) -> int:
-    """Bytes that a contender takes at its peak, at most about: weights, and a dense prefill or its longest cache."""
+    """Bytes that a contender takes at most, about: weights, and a dense prefill or its longest cache."""
     return _PROGRAM + _weights(contender, spec) + _run(spec, max(tokens, longest_cache))
 
 

@@ -16,7 +16,7 @@ from asap_export.runtime.images import read_image
 from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
-__all__ = ["Inputs", "StagedModel", "StagedRunner"]
+__all__ = ["Inputs", "StagedModel", "StagedRunner", "some_token"]
 
 Integers = npt.NDArray[np.int64]
 State = Any  # what a model remembers of a prompt, and what it was asked to keep of it
@@ -33,6 +33,12 @@ class Inputs:
     pixel_values: npt.NDArray[np.float32]
     gather_index: Integers
     image_sizes: tuple[tuple[int, int], ...]
+
+
+def some_token(spec: ModelSpec) -> int:
+    """What decode steps are fed: which text token does not matter."""
+    middle = spec.vocab_size // 2
+    return middle if middle != spec.image_token_id else middle + 1
 
 
 class StagedModel(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache, StaticCache
 
 from asap_export.bench.records import Contender
-from asap_export.bench.staged import Inputs, Integers
+from asap_export.bench.staged import Inputs, Integers, some_token
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.loading import load_model
 from asap_export.errors import UserError
@@ -24,7 +24,6 @@ from asap_export.runtime.prompt import PromptReader
 __all__ = ["open_transformers"]
 
 EAGER = "asap_export_eager"  # the name under which the reference's layers find `attend_eagerly`
-_TOKEN = 1000  # which one is fed does not matter
 _TINY = 16  # tokens; the run that touches every weight is shorter
 
 
@@ -96,7 +95,9 @@ class DenseModel:
         return int(state.layers[0][0].shape[2])
 
     def _token(self) -> Tensor:
-        embeds: Tensor = self.llava.model.language_model.embed_tokens(torch.full((1, 1), _TOKEN))
+        embeds: Tensor = self.llava.model.language_model.embed_tokens(
+            torch.full((1, 1), some_token(self.spec))
+        )
         return embeds
 
     def _run(self, embeds: Tensor, cache: Any) -> Tensor:
@@ -193,7 +194,7 @@ class PrunedModel:
 
     @torch.inference_mode()
     def decode(self, state: Context, steps: int) -> list[float]:
-        context, token = state, torch.full((1, 1), _TOKEN)
+        context, token = state, torch.full((1, 1), some_token(self.spec))
 
         def step() -> None:
             nonlocal context
