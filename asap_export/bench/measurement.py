@@ -92,7 +92,11 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
     with tempfile.TemporaryDirectory(prefix="asap-export-bench-") as name:
         folder = Path(name)
         workload = _workload(request, spec, pruned, folder)
-        curve = [_drawn(request, spec, pruned, folder, tokens) for tokens in sorted(request.curve)]
+        share = workload.keep / workload.visual_tokens
+        curve = [
+            replace(_drawn(request, spec, pruned, folder, tokens), keep=max(1, round(share * tokens)))
+            for tokens in sorted(request.curve)
+        ]
         contenders, fresh, note = _fitting(request, contenders, spec, workload, skipped)
         plan = Plan(
             workload, request.rounds, request.warmup, request.cache_lengths, request.decode_steps, threads,

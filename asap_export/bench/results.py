@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from asap_export.bench.records import PARTS, Contender, Workload
@@ -30,7 +31,8 @@ def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -
     flops = flops_of(contender, workload, shape)
     prefill = seconds["prefill"]
     return {
-        **asdict(contender),
+        **{name: value for name, value in asdict(contender).items() if name not in ("source", "python")},
+        "source": Path(contender.source).name,  # places on this machine are nobody else's business
         "failed": samples.failed,
         "note": first.get("note"),
         "seconds": {

@@ -7,14 +7,15 @@ import pytest
 from installed_command import refused, run
 
 from asap_export.bench.prepare import Like, prepared
+from asap_export.cli.app import exit_status
 from asap_export.progress import no_progress
 
 SHORT = ("--rounds", "2", "--warmup", "0", "--decode-steps", "1", "--cache-lengths", "8", "--threads", "1")
 
 
-def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, random_checkpoint, tmp_path):
+def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, tmp_path, monkeypatch, capsys):
     peers = "transformers-sdpa,transformers-sdpa-asap,openvino-genai"
-    shown = ("--profile", "--curve", "60,100", "--plot", "plot.svg", "--output", "bench.json")
+    shown = ("--curve", "60,100", "--plot", "plot.svg", "--output", "bench.json")
     prompt = ("--visual-tokens", "100", "--text-tokens", "10", "--keep", "20")
     done = run(
         "bench", pruned_bundle, dense_bundle, "--peers", peers, *prompt, *SHORT, *shown, folder=tmp_path
@@ -37,9 +38,12 @@ def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, random_checkp
     assert {(row["name"], row["visual_tokens"]) for row in facts["curve"]} == {
         (name, tokens) for name in ("pruned", "dense") for tokens in (60, 100)
     }
+    kept = {(row["visual_tokens"], row["keep"]) for row in facts["curve"] if row["prunes"]}
+    assert kept == {(60, 12), (100, 20)}
+    assert str(tmp_path) not in json.dumps(facts["contenders"])
     verdicts = {row["target"]: row["verdict"] for row in facts["targets"]}
-    assert verdicts["2b"] == verdicts["3c"] == "not measured"
-    assert {verdicts[target] for target in ("1", "2a", "3a", "3b")} <= {"reached", "not reached"}
+    assert verdicts["2a"] == verdicts["2b"] == verdicts["3c"] == "not measured"
+    assert {verdicts[target] for target in ("1", "3a", "3b")} <= {"reached", "not reached"}
     assert facts["command"][:2] == ["asap-export", "bench"] and facts["machine"]["cores"] >= 1
     for title in ("Time to first token", "Pruned beside dense", "Targets", "Left out"):
         assert title in done.stdout
@@ -47,10 +51,13 @@ def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, random_checkp
     plots = ("plot.svg", "plot-curve.svg")
     drawn = [(tmp_path / plot).read_bytes() for plot in plots]
     assert all(b"<svg" in plot for plot in drawn)
-    again = run("bench", "--from", "bench.json", "--plot", "plot.svg", "--markdown", folder=tmp_path)
+
+    monkeypatch.chdir(tmp_path)
+    assert exit_status(["bench", "--from", "bench.json", "--plot", "plot.svg", "--markdown"]) == 0
     assert [(tmp_path / plot).read_bytes() for plot in plots] == drawn
-    assert "### Time to first token\n\n| first token, s | dtype |" in again.stdout
-    assert json.loads(run("bench", "--from", "bench.json", "--json", folder=tmp_path).stdout) == facts
+    assert "### Time to first token\n\n| first token, s | dtype |" in capsys.readouterr().out
+    assert exit_status(["bench", "--from", "bench.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == facts
 
 
 def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
@@ -122,11 +129,9 @@ def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
         (("--from", "nothing.json"), "expected a measurement's JSON in nothing.json"),
     ],
 )
-def test_wrong_input_gets_one_line(fp16_bundle, tmp_path, monkeypatch, capsys, arguments, said):
-    from asap_export.cli.app import exit_status
-
+def test_wrong_input_gets_one_line(dense_bundle, tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
-    given = [str(fp16_bundle) if argument == "BUNDLE" else argument for argument in arguments]
+    given = [str(dense_bundle) if argument == "BUNDLE" else argument for argument in arguments]
     assert exit_status(["bench", *given]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and said in printed.err and len(printed.err.splitlines()) == 1
