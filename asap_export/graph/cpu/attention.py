@@ -71,7 +71,7 @@ def _fuse(graph: ir.Graph, layer: _Layer, stages: Stages, valid: ir.Value) -> No
     past = layer.keys.inputs[0], layer.values.inputs[0]
     inputs = (layer.query, layer.key, layer.value, *past, *shared)
     scale = attention.attributes["scale"].as_float()
-    node = call("CausalAttention", inputs, 3, heads=heads, kv_heads=kv_heads, scale=scale)
+    node = call("CausalAttention", inputs, {"heads": heads, "kv_heads": kv_heads, "scale": scale}, 3)
     graph.insert_before(attention, node)
     for old, new in zip((layer.rows, layer.keys, layer.values), node.outputs, strict=True):
         take_over(old.outputs[0], new)

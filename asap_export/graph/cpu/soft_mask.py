@@ -36,7 +36,7 @@ def _attend_in_blocks(graph: ir.Graph, attention: ir.Node, stages: Stages, mask:
     visual, valid = source.inputs[2:4]
     assert visual is not None and valid is not None
     plain = stages.of(attention, valid, visual).plain
-    node = call("SoftMaskedAttention", [*attention.inputs[:3], visual, valid, plain], 3, **_settings(source))
+    node = call("SoftMaskedAttention", [*attention.inputs[:3], visual, valid, plain], _settings(source), 3)
     graph.insert_before(attention, node)
     take_over(attention.outputs[0], node.outputs[0])
     for old, new in zip(source.outputs[1:], node.outputs[1:], strict=True):
@@ -50,7 +50,7 @@ def _score_in_blocks(graph: ir.Graph, score: ir.Node, stages: Stages, bias: ir.V
     visual, valid = source.inputs[2:4]
     assert visual is not None and valid is not None
     plain = stages.of(score, valid, visual).plain
-    node = call("ScoreInBlocks", [query, key, visual, valid, row_weight, plain], **_settings(source))
+    node = call("ScoreInBlocks", [query, key, visual, valid, row_weight, plain], _settings(source))
     graph.insert_before(score, node)
     take_over(score.outputs[0], node.outputs[0])
 
