@@ -88,10 +88,11 @@ ModelSpec small() {
 }
 
 TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
-    RunMemory memory;
+    ModelSpec const spec = small();
+    RunMemory memory(spec, false);
     std::int64_t const far_too_much = 1'000'000'000;  // tokens
     try {
-        memory.with_room(small(), far_too_much, 0, []() -> int { throw std::logic_error("it ran"); });
+        memory.with_room(far_too_much, 0, []() -> int { throw std::logic_error("it ran"); });
         FAIL();
     } catch (Error const& error) {
         std::string const said = error.what();
@@ -99,7 +100,35 @@ TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
             said.rfind("expected about 48000024576.0 GB of free memory for a run of 1000000000 tokens, found ", 0), 0u)
             << said;
     }
-    EXPECT_EQ(memory.with_room(small(), 100, 0, [] { return 7; }), 7);
+    EXPECT_EQ(memory.with_room(100, 0, [] { return 7; }), 7);
+}
+
+TEST(RunMemory, growsWithTheSquareOfAPromptOrInBlocksWithItsLength) {
+    ModelSpec const spec = small();
+    double const scores = 3.0 * 4 * 4 * 4000 * 4000, blocks = 3.0 * 4 * 4 * 512 * 4000;
+    double const others = memory_needed(spec, 4000, 0, false) - scores;
+    EXPECT_GT(others, 0);
+    EXPECT_EQ(memory_needed(spec, 4000, 0, true), blocks + others);
+    EXPECT_EQ(memory_needed(spec, 500, 100, true), memory_needed(spec, 500, 100, false));
+}
+
+TEST(RunMemory, isThatOfBlocksWhereNoLayerAndNoScoreNeedsEveryRow) {
+    Manifest manifest{};
+    manifest.dtype = "fp32";
+    manifest.pruning.method = "asap";
+    manifest.pruning.score = "last";
+    EXPECT_FALSE(scores_in_blocks(manifest));
+    manifest.cpu_decoder.emplace();
+    manifest.cpu_decoder->passes = {"fused-attention"};
+    EXPECT_FALSE(scores_in_blocks(manifest));
+    manifest.cpu_decoder->passes.push_back("blockwise-soft-mask");
+    EXPECT_TRUE(scores_in_blocks(manifest));
+    manifest.pruning.score = "received";
+    EXPECT_FALSE(scores_in_blocks(manifest));
+    manifest.pruning.method = "none";
+    EXPECT_TRUE(scores_in_blocks(manifest));
+    manifest.dtype = "fp16";
+    EXPECT_FALSE(scores_in_blocks(manifest));
 }
 
 TEST(Weights, stayOnDiskWhereTheyFitAsStoredOnly) {
