@@ -1,5 +1,6 @@
 """Caches that grow in place: what one of them holds never changes, whoever else goes on from it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_whoever_goes_on_from_the_same_place_second_gets_a_copy() -> None:
     assert second.buffers is not prompt.buffers
     assert first.grown(1).buffers is first.buffers
     assert prompt.intact() and first.intact() and second.intact()
+
+
+def test_of_threads_that_claim_at_once_one_writes_in_place() -> None:
+    for _ in range(20):
+        prompt = nothing(10).grown(3)
+        with ThreadPoolExecutor(4) as pool:
+            caches = list(pool.map(lambda seed, start=prompt: start.grown(2, seed), range(4)))
+        assert sum(cache.buffers is prompt.buffers for cache in caches) == 1
+        assert all(cache.intact() for cache in (prompt, *caches))
 
 
 sizes = st.one_of(st.integers(0, 4), st.integers(0, 300))
