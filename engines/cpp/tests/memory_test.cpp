@@ -112,23 +112,19 @@ TEST(RunMemory, growsWithTheSquareOfAPromptOrInBlocksWithItsLength) {
     EXPECT_EQ(memory_needed(spec, 500, 100, true), memory_needed(spec, 500, 100, false));
 }
 
-TEST(RunMemory, isThatOfBlocksWhereNoLayerAndNoScoreNeedsEveryRow) {
-    Manifest manifest{};
-    manifest.dtype = "fp32";
-    manifest.pruning.method = "asap";
-    manifest.pruning.score = "last";
-    EXPECT_FALSE(scores_in_blocks(manifest));
-    manifest.cpu_decoder.emplace();
-    manifest.cpu_decoder->passes = {"fused-attention"};
-    EXPECT_FALSE(scores_in_blocks(manifest));
-    manifest.cpu_decoder->passes.push_back("blockwise-soft-mask");
-    EXPECT_TRUE(scores_in_blocks(manifest));
-    manifest.pruning.score = "received";
-    EXPECT_FALSE(scores_in_blocks(manifest));
-    manifest.pruning.method = "none";
-    EXPECT_TRUE(scores_in_blocks(manifest));
-    manifest.dtype = "fp16";
-    EXPECT_FALSE(scores_in_blocks(manifest));
+TEST(RunMemory, isWhatPythonSays) {
+    auto const cases = test::json_fixture("memory/needed.json");
+    ASSERT_FALSE(cases.empty());
+    for (auto const& each : cases) {
+        auto const text = each["manifest"].get<std::string>();
+        SCOPED_TRACE(text);
+        Manifest const manifest = parse_manifest(text);
+        EXPECT_EQ(scores_in_blocks(manifest), each["blocks"].get<bool>());
+        for (auto const& run : each["runs"])
+            EXPECT_EQ(memory_needed(manifest.model, run[0].get<std::int64_t>(), run[1].get<std::int64_t>(),
+                                    scores_in_blocks(manifest)),
+                      run[2].get<double>());
+    }
 }
 
 TEST(Weights, stayOnDiskWhereTheyFitAsStoredOnly) {
