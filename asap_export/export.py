@@ -20,7 +20,7 @@ from asap_export.bundle import (
     utc_now,
 )
 from asap_export.bundle.hashing import sha256_of_each
-from asap_export.bundle.manifest import CpuDecoder, CpuPass
+from asap_export.bundle.manifest import CpuDecoder
 from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
@@ -39,7 +39,6 @@ from asap_export.engine import (
     target_capabilities,
 )
 from asap_export.errors import UserError
-from asap_export.graph.cpu import DEFAULT_PASSES
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.preprocess import PREPROCESS, preprocess_graph
 from asap_export.graph.trace import GRAPHS
@@ -50,7 +49,7 @@ from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.runtime.prompt import PromptReader
 from asap_export.runtime.template import prompt_info
-from asap_export.spec import Quantization
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
 __all__ = ["ExportRequest", "Exported", "export"]
 
@@ -89,7 +88,7 @@ class ExportRequest:
     weights: Literal["auto", "link", "copy"] = "auto"
     quantization: Quantization | None = None
     pruning: PruningConfig = field(default_factory=PruningConfig)
-    cpu_passes: tuple[CpuPass, ...] = DEFAULT_PASSES  # none: no decoder for the CPU beside decoder.onnx
+    cpu_passes: tuple[CpuPass, ...] = DEFAULT_CPU_PASSES  # none: no decoder for the CPU beside decoder.onnx
     budget: Budget | None = None
     max_batch: int | None = None
     max_images: int | None = None

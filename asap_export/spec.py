@@ -1,10 +1,16 @@
 """What a LLaVA checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["BLOCK_SIZES", "ModelSpec", "Quantization"]
+__all__ = ["BLOCK_SIZES", "DEFAULT_CPU_PASSES", "CpuPass", "ModelSpec", "Quantization"]
 
 BLOCK_SIZES = (32, 64, 128)  # of 4-bit weights
+
+# By which the decoder gets its form for ONNX Runtime's CPU provider (graph/cpu).
+CpuPass = Literal["fused-attention", "blockwise-soft-mask", "skipped-cut", "int8-activations"]
+# Rounding activations changes answers a little, so it has to be asked for.
+DEFAULT_CPU_PASSES: tuple[CpuPass, ...] = ("fused-attention", "blockwise-soft-mask", "skipped-cut")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ONNX models of single ``ai.asap`` operators, with the function bodies that the exporter attaches."""
+"""ONNX models of single ``ai.asap`` functions, with the bodies that the exporter attaches."""
 
 from functools import cache
 
@@ -50,6 +50,14 @@ SIGNATURES = {
             "mass": (FLOAT, ["b", "t"]),
         },
         {"merged": (None, ["b", "k", "w"]), "kept_index": (INT, ["b", "k"]), "absorbed": (BOOL, ["b", "k"])},
+    ),
+    "SelectLargest": (
+        {"value": (FLOAT, ["b", "t"]), "candidate": (BOOL, ["b", "t"]), "count": (INT, ["b", 1])},
+        {"chosen": (BOOL, ["b", "t"])},
+    ),
+    "Positions": (
+        {"chosen": (BOOL, ["b", "t"]), "length": (INT, [1])},
+        {"index": (INT, ["b", "k"])},
     ),
 }
 

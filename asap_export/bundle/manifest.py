@@ -13,12 +13,11 @@ from jsonschema.exceptions import best_match
 from asap_export.bundle.records import from_json, to_json
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import ModelSpec, Quantization
+from asap_export.spec import CpuPass, ModelSpec, Quantization
 
 __all__ = [
     "SCHEMA_VERSION",
     "CpuDecoder",
-    "CpuPass",
     "Dtype",
     "EngineGraph",
     "EngineInfo",
@@ -48,7 +47,6 @@ TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]
 GraphName = Literal["preprocess", "vision_encoder", "embed_tokens", "decoder"]
 EngineGraph = Literal["vision_encoder", "embed_tokens", "decoder"]  # preprocess runs on the host
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
-CpuPass = Literal["fused-attention", "blockwise-soft-mask", "skipped-cut", "int8-activations"]
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from asap_export.cli.bench import bench_command
 from asap_export.cli.evaluate import eval_command
 from asap_export.cli.explain import explain_command
 from asap_export.cli.export import export_command
@@ -33,6 +34,7 @@ app.command("run")(run_command)
 app.command("explain")(explain_command)
 app.command("verify")(verify_command)
 app.command("eval")(eval_command)
+app.command("bench")(bench_command)
 app.command("inspect")(inspect_command)
 app.command("flops")(flops_command)
 app.command("env")(env_command)

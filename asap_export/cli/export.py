@@ -1,7 +1,7 @@
 """``asap-export`` without a subcommand: a checkpoint becomes a bundle."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
@@ -24,7 +24,7 @@ from asap_export.cli.progress import shown_progress
 from asap_export.cli.summary import print_summary
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
-from asap_export.spec import BLOCK_SIZES, Quantization
+from asap_export.spec import BLOCK_SIZES, DEFAULT_CPU_PASSES, CpuPass, Quantization
 
 __all__ = ["export_command"]
 
@@ -101,6 +101,15 @@ def export_command(
         Literal["auto", "link", "copy"],
         typer.Option("--weights", help="Hard-link or copy unconverted weights; auto links above 2 GB."),
     ] = "auto",
+    cpu_passes: Annotated[
+        str | None,
+        typer.Option(
+            "--cpu-passes",
+            metavar="LIST",
+            help="What makes the decoder's form for ONNX Runtime on a CPU: fused-attention,blockwise-soft-mask,"
+            "skipped-cut by default, int8-activations with --quantize int4; or none.",
+        ),
+    ] = None,
     flavor: Annotated[
         Literal["auto", "tensorrt", "tensorrt_rtx"],
         typer.Option(
@@ -178,6 +187,7 @@ def export_command(
         weights=weights,
         quantization=quantization,
         pruning=pruning,
+        cpu_passes=_cpu_passes(cpu_passes, quantized=quantize is not None and engine == "ort"),
         budget=tokens,
         max_batch=max_batch,
         max_images=max_images,
@@ -214,6 +224,23 @@ def _refuse_stray_options(context: typer.Context) -> None:
                 f"expected options of an export without a subcommand, found {option} before "
                 f"{context.invoked_subcommand}; put the subcommand first"
             )
+
+
+def _cpu_passes(names: str | None, quantized: bool) -> tuple[CpuPass, ...]:
+    """The passes that --cpu-passes names; ``quantized``: whether there are products that read 4-bit weights."""
+    if names is None:
+        return DEFAULT_CPU_PASSES
+    if names == "none":
+        return ()
+    chosen, known = names.split(","), get_args(CpuPass)
+    if unknown := [name for name in chosen if name not in known]:
+        raise UserError(f"expected --cpu-passes among {', '.join(known)}, or none; found {unknown[0]!r}")
+    if "int8-activations" in chosen and not quantized:
+        raise UserError(
+            "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do "
+            "nothing, leave it out"
+        )
+    return tuple(cast(CpuPass, name) for name in known if name in chosen)
 
 
 def _quantization(quantize: str | None, block_size: int | None, weights: str) -> Quantization | None:

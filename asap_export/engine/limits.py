@@ -7,9 +7,20 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec
 
-__all__ = ["LARGEST_TOPK", "USUAL", "check_limits", "default_limits", "largest_kept", "sequence_limit"]
+__all__ = [
+    "LONGEST_SEQUENCE",
+    "USUAL",
+    "check_limits",
+    "default_limits",
+    "largest_cache",
+    "largest_kept",
+    "sequence_limit",
+]
 
-LARGEST_TOPK = 3840  # TensorRT's TopK ends here; the graph's K is the number of tokens kept, text included
+LONGEST_SEQUENCE = 120 * 1024  # new tokens; of more, SelectLargest would ask TensorRT's TopK for over 3,840
+
+# With a Loop in the graph, TensorRT-RTX 1.7 crashes where a step's keys and the head size add up to more.
+_STEP_AND_HEAD = 24 * 1024
 
 # One prompt with one image of any size.
 USUAL = Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512)
@@ -59,6 +70,12 @@ def sequence_limit(limits: Limits, spec: ModelSpec) -> int:
     return limits.max_images * spec.max_visual_tokens + limits.max_text
 
 
+def largest_cache(spec: ModelSpec, pruning: PruningConfig) -> int:
+    """Tokens in the cache that a step of an engine takes, at most."""
+    positions = spec.max_position_embeddings - 1
+    return min(positions, _STEP_AND_HEAD - spec.head_dim - 1) if pruning.prunes else positions
+
+
 def largest_kept(limits: Limits, spec: ModelSpec, pruning: PruningConfig, budget: Budget) -> int:
     """Tokens that survive the cut under the bundle's own budget, at most, the text included.
 
@@ -77,7 +94,7 @@ def check_limits(
     limits: Limits, spec: ModelSpec, pruning: PruningConfig, budget: Budget, *, with_engines: bool
 ) -> None:
     """Raise UserError where a limit is below 1, the longest request does not fit the model's positions, or,
-    ``with_engines``, more tokens are kept than TensorRT's TopK can choose."""
+    ``with_engines``, is more than TensorRT takes, or the budget cannot be met."""
     for name, flag in _FLAGS.items():
         if getattr(limits, name) < 1:
             raise UserError(f"expected {flag} of at least 1, found {getattr(limits, name)}")
@@ -90,9 +107,23 @@ def check_limits(
             f"{limits.max_new_tokens} new ones; lower --max-images, --max-text or --max-new-tokens"
         )
     kept = largest_kept(limits, spec, pruning, budget)
-    if with_engines and pruning.prunes and kept > LARGEST_TOPK:
+    if with_engines and pruning.prunes:
+        _check_engine(limits, spec, pruning, kept)
+
+
+def _check_engine(limits: Limits, spec: ModelSpec, pruning: PruningConfig, kept: int) -> None:
+    longest = sequence_limit(limits, spec)
+    if longest > LONGEST_SEQUENCE:
         raise UserError(
-            f"expected at most {LARGEST_TOPK} tokens to be kept with --engine trt (TensorRT's TopK ends there), "
-            f"found {kept - limits.max_text} visual ones and --max-text {limits.max_text}; "
-            f"lower --keep (or its ratio or budget), --max-images or --max-text"
+            f"expected prompts of at most {LONGEST_SEQUENCE} tokens with --engine trt (TensorRT's TopK chooses "
+            f"from no more), found {longest}: {longest - limits.max_text} visual ones and --max-text "
+            f"{limits.max_text}; lower --max-images or --max-text"
+        )
+    room = largest_cache(spec, pruning)
+    cached = (kept if pruning.trim_early_kv else longest) + limits.max_new_tokens - 1
+    if cached > room:
+        raise UserError(
+            f"expected a prompt to leave at most {room} tokens in the cache with --engine trt, found {cached} "
+            f"with --max-text {limits.max_text} and --max-new-tokens {limits.max_new_tokens}; "
+            f"lower --keep (or its ratio or budget), --max-images, --max-text or --max-new-tokens"
         )

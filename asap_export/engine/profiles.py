@@ -7,7 +7,7 @@ only, no TensorRT.
 from typing import NamedTuple
 
 from asap_export.bundle import GraphInfo, Limits, Profile, ShapeRange
-from asap_export.engine.limits import LARGEST_TOPK, largest_kept, sequence_limit
+from asap_export.engine.limits import largest_cache, largest_kept, sequence_limit
 from asap_export.model.anyres import TileGeometry, max_tiles
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec
@@ -15,6 +15,7 @@ from asap_export.spec import ModelSpec
 __all__ = ["Range", "dimension_ranges", "graph_profiles"]
 
 _TURNS = 4  # of a conversation under the bundle's own budget that a cache has room for
+_KEPT_ON_REQUEST = 4096  # tokens of a prompt that a request may keep where the bundle's budget is smaller
 _USUAL_TEXT = 64  # tokens of a question, its chat template included
 
 
@@ -58,14 +59,16 @@ def dimension_ranges(
     With ``quantized`` weights it is the other way round: those of a single row's step are the prefill's.
 
     The positions of the model bound a cache, but a checkpoint of 32,768 positions would reserve gigabytes of
-    masks for conversations that nobody has. So a cache holds, within the positions, one turn of which nothing
-    is pruned (a request may raise the budget), or four turns at the bundle's own budget, whichever is more,
-    with their answers. Layers that keep pruned tokens (``trim_early_kv`` off) hold four turns unpruned. In a
-    batch, padding takes places in the cache too.
+    masks for conversations that nobody has. So a cache holds, within ``largest_cache``, one turn of which
+    nothing is pruned (a request may raise the budget), or four turns at the bundle's own budget, whichever is
+    more, with their answers. Layers that keep pruned tokens (``trim_early_kv`` off) hold four turns unpruned.
+    In a batch, padding takes places in the cache too. For the same reason what a request may keep is bounded:
+    by 4,096 tokens, or by what the bundle's own budget keeps, if that is more.
     """
     sequence_max = sequence_limit(limits, spec)
-    most_past = spec.max_position_embeddings - 1
-    kept_turn = largest_kept(limits, spec, pruning, budget) + limits.max_new_tokens
+    most_past = largest_cache(spec, pruning)
+    kept_most = largest_kept(limits, spec, pruning, budget)
+    kept_turn = kept_most + limits.max_new_tokens
     whole_turn = sequence_max + limits.max_new_tokens
     past_max = min(most_past, max(whole_turn, _TURNS * kept_turn))
     early_max = min(most_past, _TURNS * whole_turn)
@@ -73,7 +76,7 @@ def dimension_ranges(
     visual_opt, text_opt = spec.max_visual_tokens, min(_USUAL_TEXT, limits.max_text)
     keep_opt = budget.keep_for(visual_opt, spec.layers, pruning.prune_after) if pruning.prunes else visual_opt
     sequence = Range(1, visual_opt + text_opt, sequence_max)
-    kept = Range(1, min(keep_opt + text_opt, LARGEST_TOPK), min(sequence_max, LARGEST_TOPK))
+    kept = Range(1, keep_opt + text_opt, min(sequence_max, max(kept_most, _KEPT_ON_REQUEST)))
     answer = limits.max_new_tokens // 2
 
     images = limits.max_batch * limits.max_images

@@ -8,12 +8,11 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from asap_export.bundle.manifest import CpuPass
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.errors import UserError
-from asap_export.graph.cpu import DEFAULT_PASSES, lower_for_cpu
+from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.describe import attach_functions, describe
 from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
@@ -25,7 +24,7 @@ from asap_export.graph.unread import unread_weights
 from asap_export.graph.weights import Linker, place_weights
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
-from asap_export.spec import Quantization
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
 __all__ = ["CPU_DECODER", "QuantizeAs", "Written", "check_graph", "write_graphs"]
 
@@ -56,7 +55,7 @@ def write_graphs(
     link: Linker,
     progress: ProgressCallback = no_progress,
     quantize_as: QuantizeAs | None = None,
-    cpu_passes: tuple[CpuPass, ...] = DEFAULT_PASSES,
+    cpu_passes: tuple[CpuPass, ...] = DEFAULT_CPU_PASSES,
 ) -> Written:
     """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``, and what
     ``cpu_passes`` make of the last, ``decoder.cpu.onnx``: not for bf16, which the CPU provider cannot run.

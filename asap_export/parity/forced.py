@@ -12,11 +12,14 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from asap_export.graph.cpu import CAPACITY, lower_for_cpu
 from asap_export.graph.operators import DOMAIN
 from asap_export.parity.recording import Array
+from asap_export.parity.verdict import Group
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.spec import CpuPass
 
-__all__ = ["ForcedDecoder", "ProbedDecoder", "StoredGraph"]
+__all__ = ["DecoderForm", "ForcedDecoder", "ProbedDecoder", "StoredGraph"]
 
 
 class StoredGraph(NamedTuple):
@@ -31,16 +34,40 @@ class StoredGraph(NamedTuple):
         return OnnxRuntimeSession(content, provider, weights=self.folder, fold_constants=False)
 
 
-class ForcedDecoder:
-    """``decoder.onnx`` with the outputs of its last pruning node fed from outside."""
+class DecoderForm(NamedTuple):
+    """A decoder to compare: ``decoder.onnx``, of the group "graphs", or what ``passes`` made of it, "cpu"."""
 
-    def __init__(self, decoder: StoredGraph) -> None:
-        model = ir.from_proto(decoder.model)
+    group: Group
+    stored: StoredGraph
+    canonical: StoredGraph
+    passes: tuple[CpuPass, ...] = ()
+
+    def open(self, provider: str = "cpu") -> OnnxRuntimeSession:
+        """A session on the form as it is stored."""
+        return self.stored.open(provider)
+
+    def open_altered(self, model: ir.Model) -> OnnxRuntimeSession:
+        """A session on this form of a ``decoder.onnx`` whose cut was altered, and so is no whole one to skip."""
+        lower_for_cpu(model, [name for name in self.passes if name != "skipped-cut"])
+        return StoredGraph(ir.to_proto(model), self.canonical.folder).open()
+
+    def growing(self) -> tuple[str, ...]:
+        """The inputs that may be buffers with more places than are filled."""
+        inputs = self.stored.model.graph.input
+        dims = {value.name: [dim.dim_param for dim in value.type.tensor_type.shape.dim] for value in inputs}
+        return tuple(name for name, named in dims.items() if CAPACITY in named)
+
+
+class ForcedDecoder:
+    """A decoder with the outputs of its last pruning node fed from outside."""
+
+    def __init__(self, form: DecoderForm) -> None:
+        model = ir.from_proto(form.canonical.model)
         pruning_nodes = [node for node in model.graph if node.domain == DOMAIN]
         self._forced = [str(value.name) for value in _force(model.graph, pruning_nodes[-1])]
         self._inputs = {str(value.name) for value in model.graph.inputs}
         self._outputs = [str(value.name) for value in model.graph.outputs]
-        self._session = StoredGraph(ir.to_proto(model), decoder.folder).open()
+        self._session = form.open_altered(model)
 
     def run(self, feeds: Mapping[str, Array], hidden: Array, index: Array) -> dict[str, Array]:
         """All outputs but kept_index, given the reference's survivors: hidden [B, K, D], index [B, K] int64."""
@@ -50,10 +77,10 @@ class ForcedDecoder:
 
 
 class ProbedDecoder:
-    """``decoder.onnx`` up to its cut, with the numbers that its choices hang on as outputs."""
+    """A decoder up to its cut, with the numbers that its choices hang on as outputs."""
 
-    def __init__(self, decoder: StoredGraph) -> None:
-        model = ir.from_proto(decoder.model)
+    def __init__(self, form: DecoderForm) -> None:
+        model = ir.from_proto(form.canonical.model)
         nodes = {node.op_type: node for node in model.graph if node.domain == DOMAIN}
         probed = {"score": nodes["AsapTopK"].inputs[0]}
         if "AsapMerge" in nodes:
@@ -66,7 +93,7 @@ class ProbedDecoder:
         # Only now are the layers behind the cut unused, and their weights never read.
         common.RemoveUnusedNodesPass()(model)
         self._inputs = {str(value.name) for value in graph.inputs}
-        self._session = StoredGraph(ir.to_proto(model), decoder.folder).open()
+        self._session = form.open_altered(model)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """score, salience, mass: [B, T] float32; hidden: [B, T, D]; the last three where the graph merges."""

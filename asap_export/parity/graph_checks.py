@@ -4,38 +4,43 @@ from dataclasses import replace
 
 import numpy as np
 
-from asap_export.parity.forced import ForcedDecoder, ProbedDecoder, StoredGraph
+from asap_export.parity.forced import DecoderForm, ForcedDecoder, ProbedDecoder
 from asap_export.parity.recording import Array, Step, Turn, to_array
 from asap_export.parity.selection import Margins, decision_margins
-from asap_export.parity.verdict import Check, Verdict, compare, worst
+from asap_export.parity.verdict import Check, Group, Verdict, compare, worst
 from asap_export.pruning.config import PruningConfig
-from asap_export.runtime.session import Sessions
+from asap_export.runtime.session import Session, Sessions
 
 __all__ = ["GraphChecks"]
 
 
 class GraphChecks:
-    """Compares sessions with what the reference did; ``limit``: see ``verdict.tolerance``."""
+    """Compares sessions with what the reference did, the decoder in one of its forms; ``limit``: see
+    ``verdict.tolerance``."""
 
-    def __init__(self, pruning: PruningConfig, limit: float) -> None:
-        self._pruning, self._limit = pruning, limit
+    def __init__(self, pruning: PruningConfig, limit: float, form: DecoderForm) -> None:
+        self._pruning, self._limit, self._form = pruning, limit, form
         self._ambiguous: list[tuple[str, Step]] = []
 
-    def turn(self, turn: Turn, sessions: Sessions) -> list[Check]:
-        """All three graphs on a turn."""
-        checks = [*self._vision(turn, sessions), self._embedding(turn, sessions)]
+    def before_the_decoder(self, turn: Turn, sessions: Sessions) -> list[Check]:
+        """Vision encoder and token embedding on a turn."""
+        return [*self._vision(turn, sessions), self._embedding(turn, sessions)]
+
+    def decoder(self, turn: Turn, session: Session) -> list[Check]:
+        """The decoder on all steps of a turn."""
+        checks = []
         for number, step in enumerate(turn.steps):
             name = turn.name if number == 0 else f"{turn.name}, decode step {number}"
-            checks += self._decoder(name, step, sessions)
+            checks += self._step(name, step, session)
         return checks
 
-    def settle(self, decoder: StoredGraph) -> list[Check]:
+    def settle(self) -> list[Check]:
         """Look into the steps that were ambiguous, all of them: with the cut laid open, then with the reference's
         kept set forced upon the graph. Opens a session for each, one at a time."""
         if not self._ambiguous:
             return []
-        checks = self._probed(ProbedDecoder(decoder))
-        return checks + self._forced(ForcedDecoder(decoder))
+        checks = self._probed(ProbedDecoder(self._form))
+        return checks + self._forced(ForcedDecoder(self._form))
 
     def _vision(self, turn: Turn, sessions: Sessions) -> list[Check]:
         """vision_encoder.onnx; nothing where the prompt has no image."""
@@ -54,8 +59,8 @@ class GraphChecks:
         expected = to_array(turn.steps[0].inputs["inputs_embeds"])
         return compare("graphs", turn.name, "inputs_embeds", found, expected, 0.0)
 
-    def _decoder(self, case: str, step: Step, sessions: Sessions) -> list[Check]:
-        """decoder.onnx on one step: logits, keys and values of every layer, and the kept set.
+    def _step(self, case: str, step: Step, session: Session) -> list[Check]:
+        """The decoder on one step: logits, keys and values of every layer, and the kept set.
 
         Where the outputs differ and the reference's choice was closer than rounding, the step is AMBIGUOUS and
         waits for ``settle``: with the reference's kept set forced upon the graph everything must agree, and so
@@ -63,12 +68,12 @@ class GraphChecks:
         """
         expected = step.expected()
         names = [name for name in expected if name != "kept_index" or self._pruning.prunes]
-        found = sessions.decoder.run(step.feeds(), on_host=names)
+        found = session.run(step.feeds(), on_host=names)
         checks = self._compare_outputs(case, found, expected)
         if step.cut is None or not bool(step.visual.any()):
             return checks
         margins = decision_margins(step.cut, self._pruning)
-        kept = _kept_check(case, step, found["kept_index"], margins)
+        kept = _kept_check(self._form.group, case, step, found["kept_index"], margins)
         if worst((kept, *checks)) == "PASS" or margins.smallest > self._limit:
             return [kept, *checks]
         self._ambiguous.append((case, step))
@@ -76,7 +81,9 @@ class GraphChecks:
 
     def _compare_outputs(self, case: str, found: dict[str, Array], expected: dict[str, Array]) -> list[Check]:
         floats = (name for name in expected if name != "kept_index")
-        return [compare("graphs", case, name, found[name], expected[name], self._limit) for name in floats]
+        return [
+            compare(self._form.group, case, name, found[name], expected[name], self._limit) for name in floats
+        ]
 
     def _forced(self, decoder: ForcedDecoder) -> list[Check]:
         checks = []
@@ -101,24 +108,23 @@ class GraphChecks:
             for name, found in decoder.run(step.feeds()).items():
                 where = valid if name == "hidden" else visual
                 numbers = found[where], to_array(expected[name])[where]
-                checks.append(
-                    compare("graphs", f"{case}, cut laid open", f"cut.{name}", *numbers, self._limit)
-                )
+                probed = f"{case}, cut laid open"
+                checks.append(compare(self._form.group, probed, f"cut.{name}", *numbers, self._limit))
         return checks
 
 
-def _kept_check(case: str, step: Step, found: Array, margins: Margins) -> Check:
+def _kept_check(group: Group, case: str, step: Step, found: Array, margins: Margins) -> Check:
     """Overlap of the kept visual tokens, and how clear the choice was."""
     visual, expected = to_array(step.visual), to_array(step.kept_index)
     if found.shape != expected.shape:
         detail = f"kept {list(found.shape)} tokens, expected {list(expected.shape)}"
-        return Check("graphs", case, "kept_index", "FAIL", detail=detail)
+        return Check(group, case, "kept_index", "FAIL", detail=detail)
     ours, theirs = (_kept_visual(visual, index) for index in (found, expected))
     overlap = float((ours & theirs).sum() / max(1, theirs.sum()))
     verdict: Verdict = "PASS" if np.array_equal(found, expected) else "FAIL"
     words = f"{overlap:.1%} of {int(theirs.sum())} kept visual tokens agree"
     detail = f"{words}; {margins}" if str(margins) else words
-    return Check("graphs", case, "kept_index", verdict, max_error=1 - overlap, limit=0.0, detail=detail)
+    return Check(group, case, "kept_index", verdict, max_error=1 - overlap, limit=0.0, detail=detail)
 
 
 def _kept_visual(visual: Array, index: Array) -> Array:

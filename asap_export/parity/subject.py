@@ -14,9 +14,11 @@ from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.errors import UserError
+from asap_export.graph.cpu import lower_for_cpu
+from asap_export.graph.cpu.int8 import ROUNDING, keep_activations
 from asap_export.graph.float32 import write_float32_copy
 from asap_export.graph.shorten import keep_first_layers
-from asap_export.parity.forced import StoredGraph
+from asap_export.parity.forced import DecoderForm, StoredGraph
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.providers import Provider, choose_provider, open_sessions
@@ -31,13 +33,14 @@ _OTHERS: tuple[EngineGraph, ...] = ("vision_encoder", "embed_tokens")
 class Subject:
     """Graphs to compare; no session is open yet.
 
-    ``bundle`` is the one under test, with the manifest of the shortened model where its first layers stand for
-    it; ``decoder`` its decoder graph; ``folder`` holds the other two; ``dtype`` is that of the graphs, which a
-    float32 ``copy`` of a bfloat16 bundle does not share with the manifest; ``notes`` say what is not compared.
+    ``bundle`` is the one under test, with the manifest of the shortened model where its first layers stand for it;
+    ``forms`` are its decoder's, first the one that runs, last ``decoder.onnx``; ``folder`` holds the other two
+    graphs; ``dtype`` is that of the graphs, which a float32 ``copy`` of a bfloat16 bundle does not share with the
+    manifest; ``notes`` say what is not compared.
     """
 
     bundle: Bundle
-    decoder: StoredGraph
+    forms: tuple[DecoderForm, ...]
     folder: Path
     dtype: str
     provider: Provider
@@ -62,8 +65,9 @@ class Subject:
             )
             for graph in _OTHERS
         )
-        sessions = Sessions(vision, embedding, self.decoder.open(self.provider))
-        return Model(self.bundle, sessions, self.provider, self.dtype)
+        running = self.forms[0]
+        sessions = Sessions(vision, embedding, running.open(self.provider))
+        return Model(self.bundle, sessions, self.provider, self.dtype, growing=running.growing())
 
 
 def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None:
@@ -102,9 +106,9 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
     on_cpu = provider == "cpu" or (provider == "auto" and not torch.cuda.is_available())
     if bundle.manifest.dtype != "bf16" or not on_cpu:
         provider = choose_provider(_without_engines(bundle) if layers is not None else bundle, provider)
-        graph = StoredGraph(decoder, bundle.path)
+        forms = _forms(bundle, StoredGraph(decoder, bundle.path), provider, shortened)
         dtype = bundle.manifest.dtype
-        yield Subject(bundle, graph, bundle.path, dtype, provider, shortened, tuple(notes))
+        yield Subject(bundle, forms, bundle.path, dtype, provider, shortened, tuple(notes))
         return
     with tempfile.TemporaryDirectory(prefix="asap-export-") as name:
         folder = Path(name)
@@ -117,7 +121,30 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
             "with the same bf16 weights, against a float32 reference with these weights"
         )
         copy = StoredGraph(onnx.load(folder / "decoder.onnx", load_external_data=False), folder)
-        yield Subject(bundle, copy, folder, "fp32", "cpu", shortened, tuple(notes))
+        forms = (DecoderForm("graphs", copy, copy),)
+        yield Subject(bundle, forms, folder, "fp32", "cpu", shortened, tuple(notes))
+
+
+def _forms(
+    bundle: Bundle, canonical: StoredGraph, provider: Provider, shortened: bool
+) -> tuple[DecoderForm, ...]:
+    """The forms of the decoder to compare: on the CPU what the bundle has for it, and ``decoder.onnx`` always.
+
+    Activations are compared unrounded: beside 8-bit ones no small fault would show.
+    """
+    plain = DecoderForm("graphs", canonical, canonical)
+    file, described = bundle.cpu_decoder_path, bundle.manifest.cpu_decoder
+    if provider != "cpu" or file is None or described is None:
+        return (plain,)
+    passes = tuple(name for name in described.passes if name != ROUNDING)
+    if shortened:
+        model = ir.from_proto(canonical.model)
+        lower_for_cpu(model, passes)
+        stored = ir.to_proto(model)
+    else:
+        stored = onnx.load(file, load_external_data=False)
+        keep_activations(stored)
+    return DecoderForm("cpu", StoredGraph(stored, bundle.path), canonical, passes), plain
 
 
 def _shortened(decoder: onnx.ModelProto, layers: int) -> onnx.ModelProto:

@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Check", "Verdict", "compare", "tolerance", "worst"]
+__all__ = ["Check", "Group", "Verdict", "compare", "tolerance", "worst"]
 
 Verdict = Literal["PASS", "AMBIGUOUS", "FAIL"]
+Group = Literal["inputs", "weights", "operators", "graphs", "cpu", "answers"]
 
 # Largest error allowed in a tensor, as a part of the tensor's own largest magnitude, for a model of 8 layers.
 # An element's error grows with the type's rounding (2^-24, 2^-11, 2^-8 of a value) and, because roundings are
@@ -34,11 +35,11 @@ def tolerance(dtype: str, layers: int, float32_copy: bool = False) -> float:
 class Check:
     """One comparison. Errors are relative to the expected tensor's largest magnitude; None where not numeric.
 
-    ``group`` is "inputs", "operators", "graphs" or "answers"; ``case`` the prompt; ``name`` what was compared;
-    ``detail`` says in words what numbers alone do not.
+    ``group`` "cpu" is the decoder's form for ONNX Runtime's CPU provider; ``case`` the prompt; ``name`` what was
+    compared; ``detail`` says in words what numbers alone do not.
     """
 
-    group: str
+    group: Group
     case: str
     name: str
     verdict: Verdict
@@ -50,7 +51,7 @@ class Check:
 
 
 def compare(
-    group: str,
+    group: Group,
     case: str,
     name: str,
     found: npt.NDArray[np.generic],

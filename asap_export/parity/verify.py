@@ -175,8 +175,9 @@ def _compare(
 ) -> list[Check]:
     """The bundle's inputs, operators, graphs and answers against what was recorded."""
     pruning = subject.bundle.manifest.pruning
-    graphs = GraphChecks(pruning, limit)
-    operators = OperatorNodes(subject.decoder.model, pruning, subject.torch_dtype)
+    forms = [(form, GraphChecks(pruning, limit, form)) for form in subject.forms]
+    graphs = forms[0][1]  # of the form that runs
+    operators = OperatorNodes(subject.forms[-1].stored.model, pruning, subject.torch_dtype)
     progress(Progress("Compare", 0.0, "open the graphs"))
     model = subject.open()
     inputs = InputChecks(subject.bundle, model.reader)
@@ -186,7 +187,8 @@ def _compare(
         checks += inputs.of(record)
         found: list[Check] = []
         for turn in record.turns:
-            found += graphs.turn(turn, model.graphs.sessions)
+            found += graphs.before_the_decoder(turn, model.graphs.sessions)
+            found += graphs.decoder(turn, model.graphs.sessions.decoder)
             step = turn.steps[0]
             if step.cut is not None and bool(step.visual.any()):
                 found += operators.check(turn.name, step.cut)
@@ -194,6 +196,11 @@ def _compare(
             ambiguous = worst(found) == "AMBIGUOUS"
             found.append(check_answers(record, model, max_new_tokens, limit, ambiguous))
         checks += found
-    progress(Progress("Compare", len(recorded) / (len(recorded) + 1), "look into ambiguous choices"))
+    progress(Progress("Compare", len(recorded) / (len(recorded) + 1), "other forms and ambiguous choices"))
     del model  # its memory is wanted for the decoders that are looked into
-    return [*checks, *graphs.settle(subject.decoder)]
+    for form, others in forms[1:]:
+        session = form.open(subject.provider)
+        for record in recorded:
+            checks += [check for turn in record.turns for check in others.decoder(turn, session)]
+        del session
+    return [*checks, *(check for _, settling in forms for check in settling.settle())]

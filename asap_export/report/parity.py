@@ -62,10 +62,11 @@ def _kinds(checks: list[Facts]) -> Table:
 def _kind(check: Facts) -> str:
     """Keys and values of all layers are one kind, as are the answers to all prompts."""
     part = check["name"].split(".")
-    if check["group"] == "graphs":
-        graph = {"image_features": "vision_encoder", "inputs_embeds": "embed_tokens"}.get(part[0], "decoder")
+    if check["group"] in ("graphs", "cpu"):
+        decoder = "decoder.cpu" if check["group"] == "cpu" else "decoder"
+        graph = {"image_features": "vision_encoder", "inputs_embeds": "embed_tokens"}.get(part[0], decoder)
         if part[0] == "cut":
-            return f"decoder: {part[1]} before an ambiguous cut"
+            return f"{decoder}: {part[1]} before an ambiguous cut"
         return f"{graph}: {part[2] + 's of all layers' if part[0] == 'present' else check['name']}"
     return "greedy answers" if check["group"] == "answers" else f"{check['name']}"
 

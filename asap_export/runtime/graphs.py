@@ -71,7 +71,8 @@ class Graphs:
         kept_length: how many of the T stay.
         """
         inputs = {"inputs_embeds": inputs_embeds, **cache.inputs(new_mask)}
-        buffers = self._buffers(cache, new_mask, cache.mask.shape[1] + kept_length)
+        stay = kept_length if self.manifest.pruning.prunes else new_mask.shape[1]
+        buffers = self._buffers(cache, new_mask, cache.mask.shape[1] + stay)
         if buffers is not None:
             inputs |= buffers.arrays
         elif cache.buffers is not None:

@@ -32,8 +32,9 @@ class OnnxRuntimeSession:
     "cuda"; ``threads`` those of one operator, by default one per core. ``mapped`` leaves weights in their file
     until a run needs them, and as wide as they are: without graph optimisations, which would keep float32 copies.
     Without ``fold_constants`` a session opens faster and with a lower peak, because no weight is transposed
-    beforehand, but its decode steps are slower. Raises UserError where this ONNX Runtime lacks the provider or
-    cannot load the graph.
+    beforehand, but its decode steps are slower. ``profile``, the beginning of a file's name, turns ONNX Runtime's
+    profiler on until ``end_profiling``. Raises UserError where this ONNX Runtime lacks the provider or cannot load
+    the graph.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class OnnxRuntimeSession:
         *,
         weights: Path | None = None,
         fold_constants: bool = True,
+        profile: Path | None = None,
     ) -> None:
         _require_provider(provider)
         if threads is not None and threads < 1:
@@ -62,6 +64,9 @@ class OnnxRuntimeSession:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         if weights is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights))
         wanted = EXECUTION_PROVIDERS[provider]
@@ -119,6 +124,10 @@ class OnnxRuntimeSession:
 
     def longest(self, name: str, axis: int) -> int | None:
         return None
+
+    def end_profiling(self) -> Path:
+        """The file with the events of all runs of a session that was opened with ``profile``."""
+        return Path(self._session.end_profiling())
 
 
 def _wants_memory(error: Exception) -> bool:

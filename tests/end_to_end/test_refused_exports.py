@@ -86,7 +86,6 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
             "expected --layers-per-engine of 1 to 7 for 8 layers",
         ),
         (["--lambda-max", "2"], "expected lambda-max in (0, 1], found 2"),
-        (["--keep", "4000", "--max-images", "12", "--max-text", "5", "--engine", "trt"], "3840"),
         (["--max-batch", "0"], "found 0"),
         (["--max-text", "1000000"], "expected"),
         (["--engine", "trt", "--compute-capability", "7.3"], "7.3"),

@@ -5,20 +5,23 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+from engine_specs import PINPOINTS
 from onnx import numpy_helper
 
-from asap_export.bundle import Bundle, Profile, ShapeRange
-from asap_export.engine import build_engines, child
+from asap_export.bundle import Bundle, Limits, Profile, ShapeRange
+from asap_export.engine import build_engines, check_limits, child, graph_info, graph_profiles
 from asap_export.engine.build import build_engine
 from asap_export.engine.compile import Job, builder_config, compile_engine
 from asap_export.engine.flavor import load_tools
 from asap_export.errors import UserError
+from asap_export.pruning.config import Budget
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
@@ -189,6 +192,24 @@ def test_every_bundle_builds_and_holds_its_weights_once(built):
     for matrix in matrices:  # TensorRT may have transposed it
         forms = {np.ascontiguousarray(form).reshape(-1)[:64].tobytes() for form in (matrix, matrix.T)}
         assert sum(engine.count(form) for form in forms) == 1
+
+
+@pytest.mark.parametrize("bundle", ["fp16_bundle", "pruned_bundle", "untrimmed_bundle"])
+def test_four_large_images_build_whatever_is_kept_of_them(bundle, request, tmp_path):
+    """TensorRT's TopK ends at 3,840 elements; of 4 x 2,928 visual tokens 6,000 are kept here."""
+    folder = shutil.copytree(request.getfixturevalue(bundle), tmp_path / "bundle")
+    manifest = Bundle.open(folder).manifest
+    model = replace(
+        manifest.model, tile_size=336, patch_size=14, grid_pinpoints=PINPOINTS, max_visual_tokens=2928,
+        max_position_embeddings=32768,
+    )  # fmt: skip
+    graph = onnx.load(folder / "decoder.onnx", load_external_data=False)
+    limits, budget = Limits(1, 4, 512, 512), Budget(keep=6000)
+    check_limits(limits, model, manifest.pruning, budget, with_engines=True)
+    profiles = graph_profiles(graph_info(graph, "decoder.onnx"), model, manifest.pruning, budget, limits)
+    assert profiles[0].values["kept_length"].max == (6512,)
+    info = build_engine(folder, "decoder", graph, profiles, "tensorrt_rtx", AMPERE)
+    assert (folder / info.file).stat().st_size > 0
 
 
 @pytest.mark.parametrize("built", ["fp16_bundle"], indirect=True)

@@ -1,5 +1,7 @@
 """What a request may be at most, and limits that cannot be."""
 
+from dataclasses import replace
+
 import pytest
 from engine_specs import MISTRAL, TINY, VICUNA, spec
 from hypothesis import given
@@ -58,12 +60,45 @@ def test_limits_that_exceed_the_positions_say_what_they_add_up_to():
         check_limits(Limits(1, 2, 512, 512), VICUNA, ASAP, SIXTH, with_engines=False)
 
 
-def test_more_kept_tokens_than_topk_can_choose_are_refused_for_engines_only():
-    limits, keep = Limits(1, 2, 512, 512), Budget(keep=3840)
-    check_limits(limits, MISTRAL, ASAP, keep, with_engines=False)
+def test_an_engine_keeps_as_many_tokens_as_a_budget_asks_for():
+    for keep in (3841, 6000, 4 * 2928):
+        check_limits(Limits(1, 4, 512, 512), MISTRAL, ASAP, Budget(keep=keep), with_engines=True)
+
+
+@pytest.mark.parametrize("with_engines", [False, True])
+def test_a_budget_that_the_most_images_cannot_meet_is_refused(with_engines):
+    average = Budget(layer_average=700)
+    check_limits(Limits(1, 3, 512, 512), MISTRAL, ASAP, average, with_engines=with_engines)
+    with pytest.raises(UserError, match="--budget of at least 733 for 11712 visual tokens"):
+        check_limits(Limits(1, 4, 512, 512), MISTRAL, ASAP, average, with_engines=with_engines)
+
+
+UNTRIMMED = PruningConfig(trim_early_kv=False)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "limits", "keep", "cached"),
+    [(ASAP, Limits(1, 9, 512, 512), 23425, 24448), (UNTRIMMED, Limits(1, 8, 512, 513), 1, 24448)],
+)
+def test_a_cache_that_tensorrt_takes_no_step_behind_is_refused_for_engines_only(
+    pruning, limits, keep, cached
+):
+    """At most 24,447 keys with heads of 128; without a cut there is no such limit."""
+    check_limits(limits, MISTRAL, pruning, Budget(keep=keep), with_engines=False)
     with pytest.raises(
-        UserError, match=r"at most 3840 tokens .* found 3840 visual ones and --max-text 512; lower --keep"
+        UserError, match=rf"leave at most 24447 tokens in the cache .* found {cached} with .*--keep"
     ):
-        check_limits(limits, MISTRAL, ASAP, keep, with_engines=True)
-    check_limits(limits, MISTRAL, ASAP, Budget(keep=3840 - 512), with_engines=True)
+        check_limits(limits, MISTRAL, pruning, Budget(keep=keep), with_engines=True)
+    less = replace(limits, max_text=limits.max_text - 1)
+    check_limits(less, MISTRAL, pruning, Budget(keep=keep), with_engines=True)
     check_limits(limits, MISTRAL, DENSE, Budget(ratio=1.0), with_engines=True)
+
+
+def test_prompts_that_selection_cannot_sort_are_refused_for_engines_only():
+    endless, limits = spec(positions=1 << 17, kv_heads=8), Limits(1, 41, 2833, 512)
+    check_limits(limits, endless, ASAP, SIXTH, with_engines=False)
+    with pytest.raises(
+        UserError, match=r"at most 122880 tokens .* found 122881: 120048 visual .* lower --max-im"
+    ):
+        check_limits(limits, endless, ASAP, SIXTH, with_engines=True)
+    check_limits(replace(limits, max_text=2832), endless, ASAP, SIXTH, with_engines=True)

@@ -25,16 +25,16 @@ def failures(report):
 
 @pytest.fixture
 def damage(tmp_path):
-    """A copy of a bundle whose decoder graph is changed by a function; its manifest is made to fit."""
+    """A copy of a bundle, a form of whose decoder is changed by a function; its manifest is made to fit."""
 
-    def damage(bundle, change):
+    def damage(bundle, change, file="decoder.onnx"):
         folder = tmp_path / "damaged"
         shutil.copytree(bundle, folder)
-        path = folder / "decoder.onnx"
+        path = folder / file
         model = onnx.load(path, load_external_data=False)
         change(model)
         path.write_bytes(model.SerializeToString())
-        rewrite_manifest(folder, "decoder.onnx")
+        rewrite_manifest(folder, file)
         return folder
 
     return damage
@@ -49,7 +49,9 @@ def test_a_sound_bundle_passes(name, images, request):
 
     assert report.verdict == "PASS", failures(report)
     groups = {check.group for check in report.checks}
-    assert groups == {"inputs", "graphs", "answers"} | (set() if name == "dense_bundle" else {"operators"})
+    assert groups == {"inputs", "graphs", "cpu", "answers"} | (
+        set() if name == "dense_bundle" else {"operators"}
+    )
     names = {check.name for check in report.checks}
     assert {f"present.{layer}.key" for layer in range(LAYERS)} <= names
     cases = {check.case for check in report.checks}
@@ -130,7 +132,7 @@ def test_a_fault_behind_an_ambiguous_choice_fails(damage, fp16_bundle):
 
 def wrong_lambda(model):
     """λ_max 0.6 where the bundle says 0.5, in the body of one function."""
-    (body,) = (function for function in model.functions if function.name == "AsapMask")
+    (body,) = (function for function in model.functions if function.name == "Salience")
     (constant,) = (node for node in body.node if node.output[0] == "lambda_constant")
     del constant.attribute[:]
     constant.attribute.append(helper.make_attribute("value_float", 0.6))
@@ -176,6 +178,30 @@ def test_a_deliberate_fault_fails(fault, telltale, damage, pruned_bundle):
     report = verify(damage(pruned_bundle, fault), provider="cpu", images=IMAGES, max_new_tokens=1)
     assert report.verdict == "FAIL"
     assert telltale in failures(report)
+
+
+def steep_attention(model):
+    """The scale of one layer's fused attention is a tenth too large."""
+    node = [node for node in model.graph.node if node.op_type == "CausalAttention"][3]
+    (scale,) = (attribute for attribute in node.attribute if attribute.name == "scale")
+    scale.f *= 1.1
+
+
+def pale_mask(model):
+    """λ_max 0.05 where the bundle says 0.5."""
+    (node,) = (node for node in model.graph.node if node.op_type == "SoftMaskedAttention")
+    (largest,) = (attribute for attribute in node.attribute if attribute.name == "lambda_max")
+    largest.f = 0.05
+
+
+@pytest.mark.parametrize(
+    "fault, telltale", [(steep_attention, ("cpu", "logits")), (pale_mask, ("cpu", "present.2.key"))]
+)
+def test_a_fault_in_the_decoder_for_the_cpu_fails(fault, telltale, damage, pruned_bundle):
+    damaged = damage(pruned_bundle, fault, "decoder.cpu.onnx")
+    report = verify(damaged, provider="cpu", images=IMAGES, max_new_tokens=1)
+    assert telltale in failures(report)
+    assert not {group for group, _ in failures(report)} & {"graphs", "operators"}
 
 
 def test_a_swapped_weight_fails(pruned_bundle, tmp_path):

@@ -6,14 +6,14 @@ from typing import get_args
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from asap_export.bundle.manifest import CpuPass
-from asap_export.graph.cpu.attention import fuse_attention
+from asap_export.graph.cpu.attention import CAPACITY, fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
 from asap_export.graph.cpu.functions import attach_cpu_functions
 from asap_export.graph.cpu.int8 import round_activations
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass
 
-__all__ = ["CPU_PASSES", "DEFAULT_PASSES", "lower_for_cpu"]
+__all__ = ["CAPACITY", "CPU_PASSES", "lower_for_cpu"]
 
 _PASSES: dict[CpuPass, Callable[[ir.Model], None]] = {
     "fused-attention": fuse_attention,
@@ -22,13 +22,13 @@ _PASSES: dict[CpuPass, Callable[[ir.Model], None]] = {
     "int8-activations": round_activations,
 }
 CPU_PASSES: tuple[CpuPass, ...] = get_args(CpuPass)
-# Rounding activations changes answers a little, so it has to be asked for.
-DEFAULT_PASSES: tuple[CpuPass, ...] = ("fused-attention", "blockwise-soft-mask", "skipped-cut")
 
 
-def lower_for_cpu(model: ir.Model, passes: Sequence[CpuPass] = DEFAULT_PASSES) -> None:
+def lower_for_cpu(model: ir.Model, passes: Sequence[CpuPass] = DEFAULT_CPU_PASSES) -> None:
     """Run the named passes over a decoder, in their own order. What it computes stays as it was, but for rounding;
     ``int8-activations`` rounds visibly."""
+    if not passes:
+        return
     for name in CPU_PASSES:
         if name in passes:
             _PASSES[name](model)

@@ -71,7 +71,7 @@ def _fuse(graph: ir.Graph, layer: _Layer, stages: Stages, valid: ir.Value) -> No
     past = layer.keys.inputs[0], layer.values.inputs[0]
     inputs = (layer.query, layer.key, layer.value, *past, *shared)
     scale = attention.attributes["scale"].as_float()
-    node = call("CausalAttention", inputs, 3, heads=heads, kv_heads=kv_heads, scale=scale)
+    node = call("CausalAttention", inputs, {"heads": heads, "kv_heads": kv_heads, "scale": scale}, 3)
     graph.insert_before(attention, node)
     for old, new in zip((layer.rows, layer.keys, layer.values), node.outputs, strict=True):
         take_over(old.outputs[0], new)
@@ -114,10 +114,10 @@ def _open_caches(graph: ir.Graph, layers: list[_Layer]) -> None:
     for layer in layers:
         for past in (layer.keys.inputs[0], layer.values.inputs[0]):
             assert past is not None and past.name is not None
-            present = outputs[past.name.replace("past_key_values", "present")]
-            producer = present.producer()
-            if producer is None or producer.op_type != "CausalAttention":  # trimmed on its way out
-                continue
+            present = outputs.get(past.name.replace("past_key_values", "present"))
+            producer = present.producer() if present is not None else None
+            if present is None or producer is None or producer.op_type != "CausalAttention":
+                continue  # trimmed on its way out
             for value in (past, present):
                 assert value.shape is not None
                 value.shape = ir.Shape([*value.shape[:2], CAPACITY, value.shape[3]])

@@ -39,7 +39,7 @@ def skip_cut(model: ir.Model) -> None:
     ]
     for trim in trims:
         inputs = [trim.past, trim.rows, inner_kept]
-        cut.outputs.append(cut.add(call("TrimmedCache", inputs, kv_heads=trim.kv_heads)))
+        cut.outputs.append(cut.add(call("TrimmedCache", inputs, {"kv_heads": trim.kv_heads})))
         uncut.outputs.append(uncut.add(ir.node("Identity", [trim.whole])))
     condition = call("Cuts", [visual, kept_length])
     branches = {
@@ -95,7 +95,7 @@ class _Branch:
 
 
 def _is_layer(node: ir.Node) -> bool:
-    return node.op_type != "LastRowBias"
+    return node.op_type not in ("LastRowBias", "ScoreInBlocks")
 
 
 class _Trim(NamedTuple):

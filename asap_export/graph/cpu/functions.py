@@ -1,6 +1,6 @@
 """What the decoder for the CPU is made of: functions of the domain ``ai.asap.cpu``, ONNX text in graphs/cpu."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -22,6 +22,7 @@ _NAMES = (
     "BlockBias",
     "LastRowBias",
     "SoftMaskedAttention",
+    "ScoreInBlocks",
     "TrimmedCache",
     "Cuts",
     "EveryPosition",
@@ -44,6 +45,11 @@ def attach_cpu_functions(model: ir.Model) -> None:
     model.opset_imports.update({DOMAIN: VERSION, CPU_DOMAIN: 1, _CONTRIB: 1})
 
 
-def call(name: str, inputs: Sequence[ir.Value | None], outputs: int = 1, **attributes: float) -> ir.Node:
+def call(
+    name: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: Mapping[str, float] | None = None,
+    outputs: int = 1,
+) -> ir.Node:
     """A node that calls a function of this domain."""
     return ir.node(name, inputs, attributes=attributes, domain=CPU_DOMAIN, num_outputs=outputs)

@@ -3,9 +3,14 @@
 MatMulNBits then multiplies integers, which is what makes 4-bit weights fast on a CPU.
 """
 
+import onnx
 import onnx_ir as ir
 
-__all__ = ["round_activations"]
+from asap_export.spec import CpuPass
+
+__all__ = ["ROUNDING", "keep_activations", "round_activations"]
+
+ROUNDING: CpuPass = "int8-activations"
 
 _INT8 = 4  # MatMulNBits' accuracy_level
 
@@ -15,3 +20,12 @@ def round_activations(model: ir.Model) -> None:
     for node in model.graph:
         if node.op_type == "MatMulNBits":
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", _INT8)
+
+
+def keep_activations(model: onnx.ModelProto) -> None:
+    """Take the pass back: activations stay floating-point, as without it."""
+    for node in model.graph.node:
+        if node.op_type == "MatMulNBits":
+            kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
+            del node.attribute[:]
+            node.attribute.extend(kept)

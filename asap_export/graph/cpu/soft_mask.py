@@ -17,8 +17,12 @@ def soft_mask_in_blocks(model: ir.Model) -> None:
     """Replace AsapMask and the Attention under it by SoftMaskedAttention; one row of a score gets its own."""
     graph = model.graph
     stages = Stages(graph)
-    for node in list(graph):
-        if node.op_type == "AsapScore":
+    for node in [node for node in graph if node.op_type == "AsapScore"]:
+        bias = node.inputs[2]
+        assert bias is not None
+        if is_soft(bias):
+            _score_in_blocks(graph, node, stages, bias)
+        else:
             _bias_of_the_last_row(graph, node)
     for node in [node for node in graph if node.op_type == "Attention"]:
         mask = node.inputs[3]
@@ -28,24 +32,40 @@ def soft_mask_in_blocks(model: ir.Model) -> None:
 
 
 def _attend_in_blocks(graph: ir.Graph, attention: ir.Node, stages: Stages, mask: ir.Value) -> None:
-    source = mask.producer()
-    while source is not None and source.op_type == "Cast":
-        source = source.inputs[0].producer()  # type: ignore[union-attr]
-    assert source is not None
+    source = _source(mask)
     visual, valid = source.inputs[2:4]
-    assert valid is not None
-    shared = stages.of(attention, valid, visual)  # type: ignore[arg-type]
-    node = call(
-        "SoftMaskedAttention",
-        [*attention.inputs[:3], visual, valid, shared.plain],
-        3,
-        lambda_max=source.attributes["lambda_max"].as_float(),
-        scale=source.attributes["scale"].as_float(),
-    )
+    assert visual is not None and valid is not None
+    plain = stages.of(attention, valid, visual).plain
+    node = call("SoftMaskedAttention", [*attention.inputs[:3], visual, valid, plain], _settings(source), 3)
     graph.insert_before(attention, node)
     take_over(attention.outputs[0], node.outputs[0])
     for old, new in zip(source.outputs[1:], node.outputs[1:], strict=True):
         take_over(old, new)
+
+
+def _score_in_blocks(graph: ir.Graph, score: ir.Node, stages: Stages, bias: ir.Value) -> None:
+    """Where many rows count (``received``, ``text``), their biases are made block by block, too."""
+    source = _source(bias)
+    query, key, _, row_weight = score.inputs
+    visual, valid = source.inputs[2:4]
+    assert visual is not None and valid is not None
+    plain = stages.of(score, valid, visual).plain
+    node = call("ScoreInBlocks", [query, key, visual, valid, row_weight, plain], _settings(source))
+    graph.insert_before(score, node)
+    take_over(score.outputs[0], node.outputs[0])
+
+
+def _source(mask: ir.Value) -> ir.Node:
+    """The AsapMask behind a mask."""
+    node = mask.producer()
+    while node is not None and node.op_type == "Cast":
+        node = node.inputs[0].producer()  # type: ignore[union-attr]
+    assert node is not None
+    return node
+
+
+def _settings(mask: ir.Node) -> dict[str, float]:
+    return {name: mask.attributes[name].as_float() for name in ("lambda_max", "scale")}
 
 
 def _bias_of_the_last_row(graph: ir.Graph, score: ir.Node) -> None:

@@ -29,7 +29,7 @@ class Stages:
     def of(self, attention: ir.Node, valid: ir.Value, tokens: ir.Value) -> Plainness:
         """For the stage of an attention node; valid: [B, S] bool; tokens: [B, T, ...]."""
         if valid not in self._made:
-            plain = call("Plain", [valid, tokens], 3)
+            plain = call("Plain", [valid, tokens], outputs=3)
             mask = call("CausalMask", [valid, tokens, plain.outputs[0]])
             self._graph.insert_before(attention, [plain, mask])
             is_plain, last, total = plain.outputs

@@ -1,0 +1,134 @@
+"""A model to measure without anybody's weights: a synthetic checkpoint, and the bundles made of it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from asap_export.bench.synthetic import scaled_shape, write_checkpoint
+from asap_export.bundle import Bundle
+from asap_export.bundle.presets import find_preset, presets
+from asap_export.errors import UserError
+from asap_export.export import ExportRequest, export
+from asap_export.progress import Progress, ProgressCallback
+from asap_export.pruning.config import Budget, PruningConfig
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
+
+__all__ = ["BUNDLES", "Like", "converted_for_openvino", "prepared"]
+
+_ASAP, _FASTV, _DENSE = PruningConfig(), PruningConfig(method="fastv"), PruningConfig(method="none")
+BUNDLES: dict[str, tuple[PruningConfig, Quantization | None]] = {
+    "asap": (_ASAP, None),
+    "dense": (_DENSE, None),
+    "fastv": (_FASTV, None),
+    "asap-int4": (_ASAP, Quantization(block_size=64)),
+    "dense-int4": (_DENSE, Quantization(block_size=64)),
+}
+_PACKAGE = Path(__file__).parents[1]
+_MADE_BY = "made-by.txt"  # a digest of the code that made what lies beside it
+
+
+@dataclass(frozen=True)
+class Like:
+    """A public model's shape: the preset's name, the part of its width, and of its depth if not all.
+
+    ``work`` holds a folder for each shape, whose content is used again while the code that made it is the same.
+    """
+
+    name: str
+    scale: float
+    layers: int | None
+    bundles: tuple[str, ...]
+    work: Path
+
+
+def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]]:
+    """The checkpoint's folder, in float32, and its bundles. Raises UserError for unknown names and sizes."""
+    preset = find_preset(like.name)
+    if preset is None:
+        raise UserError(
+            f"expected --like to name one of {', '.join(presets())}, found {like.name}; change it"
+        )
+    for name in like.bundles:
+        if name not in BUNDLES or like.bundles.count(name) > 1:
+            found = f"{name or 'nothing'}{' twice' if name in BUNDLES else ''}"
+            raise UserError(f"expected --contenders among {', '.join(BUNDLES)}, found {found}; change it")
+    scaled_shape(preset.decoder, like.scale, like.layers)
+    depth = f"-{like.layers}-layers" if like.layers else ""
+    folder = like.work / f"{preset.name}-{like.scale:g}{depth}"
+    code = _digest()
+    made_by = folder / _MADE_BY
+    if folder.exists() and (not made_by.is_file() or made_by.read_text() != code):
+        shutil.rmtree(folder)
+    checkpoint = folder / "checkpoint"
+    if not checkpoint.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made_by.write_text(code)
+        write_checkpoint(checkpoint, preset, "fp32", scale=like.scale, layers=like.layers, progress=progress)
+    return checkpoint, [_exported(folder / name, checkpoint, name, progress) for name in like.bundles]
+
+
+def _exported(folder: Path, checkpoint: Path, name: str, progress: ProgressCallback) -> Bundle:
+    if folder.exists():
+        return Bundle.open(folder)
+    pruning, quantization = BUNDLES[name]
+    request = ExportRequest(
+        model=str(checkpoint),
+        output=folder,
+        dtype="fp32",
+        pruning=pruning,
+        quantization=quantization,
+        # 4-bit weights as fast as they go: that is what somebody takes them for.
+        cpu_passes=get_args(CpuPass) if quantization else DEFAULT_CPU_PASSES,
+        weights="auto" if quantization else "link",  # one copy in the page cache serves all
+        budget=Budget(ratio=1 / 6) if pruning.prunes else None,
+    )
+
+    def named(stand: Progress) -> None:
+        progress(replace(stand, stage=f"Export {name}", detail=stand.stage))
+
+    return export(request, named).bundle
+
+
+def _digest() -> str:
+    """Of all code that checkpoint and bundles depend on, so that nobody measures yesterday's graphs."""
+    digest = hashlib.sha256()
+    idle = {"cli", "evaluation", "explain", "lmms", "parity", "report", "scenes"}
+    files = [file for pattern in ("*.py", "*.onnxtxt") for file in _PACKAGE.rglob(pattern)]
+    graphs = (_PACKAGE / "graphs").resolve()
+    for file in sorted([*files, *(file for file in graphs.rglob("*") if file.is_file())]):
+        if not idle.intersection(file.parts) and (file.parent.name != "bench" or file.name == "synthetic.py"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def converted_for_openvino(checkpoint: Path, python: str, folder: Path) -> Path:
+    """The checkpoint as OpenVINO GenAI reads it, in float32, written by optimum-intel under ``python``.
+
+    Raises UserError where that fails, as where optimum-intel is not installed there.
+    """
+    if folder.exists():
+        return folder
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [
+        python, "-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", str(checkpoint),
+        "--task", "image-text-to-text", "--weight-format", "fp32", str(partial),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except OSError as error:
+        raise UserError(f"expected a Python at {python}, found: {error.strerror}; check the path") from error
+    if done.returncode or not (partial / "openvino_language_model.xml").is_file():
+        shutil.rmtree(partial, ignore_errors=True)
+        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1][:200]
+        raise UserError(
+            f"expected optimum-intel under {python} to convert the checkpoint, found: {said}; pip install "
+            "openvino-genai optimum-intel there"
+        )
+    partial.rename(folder)
+    return folder

@@ -1,0 +1,47 @@
+"""What is measured, in plain values: these records cross the border to worker processes as JSON."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "Contender", "Workload"]
+
+SCHEMA = 1  # of a measurement's JSON
+PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
+PROFILE_PARTS = ("asap", "attention", "matrix products", "rest")  # of a profiled run, which they add up to
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One thing that answers prompts.
+
+    ``source`` is a bundle (run as it is or under the profiler), a checkpoint's folder or a converted model.
+    Contenders of one ``family`` differ in what they prune only, so the dense one among them is the others'
+    baseline. ``pruning`` holds the fields of a ``PruningConfig``. ``attention`` "sdpa" or "eager" and
+    ``compiled`` are the transformers peers' own."""
+
+    name: str
+    kind: Literal["bundle", "profiled", "transformers", "openvino"]
+    source: str
+    family: str
+    dtype: str
+    method: Literal["asap", "fastv", "none"]
+    pruning: dict[str, str | int | float | bool]
+    attention: str = ""
+    compiled: bool = False
+    python: str | None = None  # another interpreter than this one
+
+    @property
+    def prunes(self) -> bool:
+        return self.method != "none"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One prompt, the same for all: image files, of whose visual tokens the first ``visual_tokens`` are used,
+    and a text of ``text_tokens``. ``keep`` visual tokens survive a cut."""
+
+    images: tuple[str, ...]
+    prompt: str
+    visual_tokens: int
+    text_tokens: int
+    keep: int

@@ -1,0 +1,142 @@
+"""``asap-export bench`` as a user starts it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from installed_command import refused, run
+
+from asap_export.bench.prepare import Like, prepared
+from asap_export.cli.app import exit_status
+from asap_export.progress import no_progress
+
+SHORT = ("--rounds", "2", "--warmup", "0", "--decode-steps", "1", "--cache-lengths", "8", "--threads", "1")
+
+
+def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, tmp_path, monkeypatch, capsys):
+    peers = "transformers-sdpa,transformers-sdpa-asap,openvino-genai"
+    shown = ("--curve", "60,100", "--plot", "plot.svg", "--output", "bench.json")
+    prompt = ("--visual-tokens", "100", "--text-tokens", "10", "--keep", "20")
+    done = run(
+        "bench", pruned_bundle, dense_bundle, "--peers", peers, *prompt, *SHORT, *shown, folder=tmp_path
+    )
+    facts = json.loads((tmp_path / "bench.json").read_text())
+    measured = {contender["name"]: contender for contender in facts["contenders"]}
+    assert list(measured) == ["pruned", "dense", "transformers-sdpa", "transformers-sdpa-asap"]
+    for contender in measured.values():
+        assert contender["failed"] is None
+        assert contender["seconds"]["first_token"]["samples"] == 2
+        assert contender["decode_seconds"]["8"]["cache_length"] == 8
+    lengths = [contender["decode_seconds"]["prompt"]["cache_length"] for contender in measured.values()]
+    assert lengths == [30, 110, 110, 30]
+    assert [row["name"] for row in facts["skipped"]] == ["openvino-genai"]
+    assert "--openvino-python" in facts["skipped"][0]["reason"]
+    assert [(row["pruned"], row["dense"]) for row in facts["comparisons"]] == [
+        ("pruned", "dense"),
+        ("transformers-sdpa-asap", "transformers-sdpa"),
+    ]
+    assert {(row["name"], row["visual_tokens"]) for row in facts["curve"]} == {
+        (name, tokens) for name in ("pruned", "dense") for tokens in (60, 100)
+    }
+    kept = {(row["visual_tokens"], row["keep"]) for row in facts["curve"] if row["prunes"]}
+    assert kept == {(60, 12), (100, 20)}
+    assert str(tmp_path) not in json.dumps(facts["contenders"])
+    verdicts = {row["target"]: row["verdict"] for row in facts["targets"]}
+    assert verdicts["2a"] == verdicts["2b"] == verdicts["3c"] == "not measured"
+    assert {verdicts[target] for target in ("1", "3a", "3b")} <= {"reached", "not reached"}
+    assert facts["command"][:2] == ["asap-export", "bench"] and facts["machine"]["cores"] >= 1
+    for title in ("Time to first token", "Pruned beside dense", "Targets", "Left out"):
+        assert title in done.stdout
+
+    plots = ("plot.svg", "plot-curve.svg")
+    drawn = [(tmp_path / plot).read_bytes() for plot in plots]
+    assert all(b"<svg" in plot for plot in drawn)
+
+    monkeypatch.chdir(tmp_path)
+    assert exit_status(["bench", "--from", "bench.json", "--plot", "plot.svg", "--markdown"]) == 0
+    assert [(tmp_path / plot).read_bytes() for plot in plots] == drawn
+    assert "### Time to first token\n\n| first token, s | dtype |" in capsys.readouterr().out
+    assert exit_status(["bench", "--from", "bench.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == facts
+
+
+def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
+    like = ("--like", "llava-v1.6-vicuna-7b", "--scale", "0.02", "--layers", "3", "--work", "work")
+    arguments = (
+        "bench",
+        *like,
+        "--contenders",
+        "asap",
+        "--peers",
+        "none",
+        "--visual-tokens",
+        "576",
+        *SHORT,
+        "--json",
+    )
+    done = run(*arguments, folder=tmp_path)
+    facts = json.loads(done.stdout)
+    assert (
+        facts["model"] | {"layers": 3, "hidden_size": 64, "heads": 1, "vocab_size": 32064} == facts["model"]
+    )
+    assert facts["workload"]["visual_tokens"] == 576 and facts["workload"]["keep"] == 96
+    assert "Write checkpoint" in done.stderr and "Export asap" in done.stderr
+
+    told: list[str] = []
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, ("asap",), tmp_path / "work")
+    _, (bundle,) = prepared(like, lambda stand: told.append(stand.stage))
+    assert told == [] and bundle.manifest.model.layers == 3
+
+
+def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, (), tmp_path)
+    written: list[Path] = []
+    monkeypatch.setattr(
+        "asap_export.bench.prepare.write_checkpoint", lambda folder, *_, **__: written.append(folder)
+    )
+    folder = tmp_path / "llava-v1.6-vicuna-7b-0.02-3-layers"
+    (folder / "asap").mkdir(parents=True)
+    (folder / "made-by.txt").write_text("a digest of other code")
+    assert prepared(like, no_progress) == (folder / "checkpoint", [])
+    assert written == [folder / "checkpoint"] and not (folder / "asap").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "expected bundles or --like, found neither"),
+        (("BUNDLE", "--like", "llava-v1.6-vicuna-7b"), "expected bundles or --like, found both"),
+        (("--like", "llava-9"), "expected --like to name one of"),
+        (("--like", "llava-1.5-7b", "--scale", "2"), "expected --scale in (0, 1], found 2"),
+        (("--like", "llava-1.5-7b", "--contenders", "asap,asap"), "expected --contenders among"),
+        (("BUNDLE", "--scale", "0.5"), "expected --scale with --like"),
+        (("BUNDLE", "BUNDLE", "--peers", "none"), "expected bundles of different names, found 2 called"),
+        (("no-such-bundle",), "expected a bundle folder at no-such-bundle"),
+        (("BUNDLE", "--peers", "vllm"), "expected --peers among"),
+        (("BUNDLE", "--cache-lengths", "0"), "expected --cache-lengths of at least 1, found 0"),
+        (("BUNDLE", "--cache-lengths", "many"), "expected whole numbers between commas"),
+        (("BUNDLE", "--rounds", "0"), "expected --rounds of at least 1"),
+        (("BUNDLE", "--threads", "4096"), "expected --threads of at most"),
+        (("BUNDLE", "--image", "nothing.png"), "expected an image file at nothing.png"),
+        (
+            ("BUNDLE", "--visual-tokens", "400", "--images", "1", "--keep", "0"),
+            "expected --keep of at least 1",
+        ),
+        (("BUNDLE", "--plot", "plot.png"), "expected a file name that ends in .svg"),
+        (("BUNDLE", "--output", "no/bench.json"), "expected a folder for no/bench.json"),
+        (("BUNDLE", "--json", "--markdown"), "expected --markdown or --json, found both"),
+        (("BUNDLE", "--peers", "none", "--openvino-python", "python3"), "with the peer openvino-genai"),
+        (("--from", "nothing.json"), "expected a measurement's JSON in nothing.json"),
+    ],
+)
+def test_wrong_input_gets_one_line(dense_bundle, tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    given = [str(dense_bundle) if argument == "BUNDLE" else argument for argument in arguments]
+    assert exit_status(["bench", *given]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and said in printed.err and len(printed.err.splitlines()) == 1
+    assert not any(Path().iterdir())
+
+
+def test_the_installed_command_refuses_too(tmp_path):
+    assert "expected bundles or --like" in refused("bench", folder=tmp_path)

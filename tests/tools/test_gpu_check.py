@@ -1,0 +1,114 @@
+"""The report on a CUDA device, rehearsed on a CPU: everything runs, and what is missing has its reason there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from on_gpu.steps import Absent, Steps  # noqa: E402
+
+
+def gpu_check(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    """As on a machine without a device, and without the project installed or on the path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, TOOLS / "gpu_check.py", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def results(report: dict, part: str) -> dict:
+    steps = report["parts"][part]["steps"]
+    return {name: step["result"] for name, step in steps.items() if step["state"] == "done"}
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory) -> tuple[dict, str]:
+    file = tmp_path_factory.mktemp("report") / "report.json"
+    done = gpu_check("--rehearse", "--rounds", "1", "--json", file)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text()), done.stdout
+
+
+def test_a_rehearsal_is_never_taken_for_a_measurement(rehearsal):
+    report, printed = rehearsal
+    assert report["rehearsal"] and report["device"]["cuda"] is None
+    assert "REHEARSAL on a CPU" in printed
+    goals = [goal for step in results(report, "reference").values() for goal in step.get("goals", ())]
+    assert goals and all(goal["reached"] is None for goal in goals)
+
+
+def test_every_step_has_a_result_or_says_why_not(rehearsal):
+    report, printed = rehearsal
+    assert list(report["parts"]) == ["reference", "operators", "onnxruntime", "tensorrt"]
+    for part in report["parts"].values():
+        assert part["failed"] is None
+        for name, step in part["steps"].items():
+            assert step["state"] in ("done", "absent"), (name, step)
+            assert step["state"] == "done" or step["reason"] in printed
+    assert "is CUDA's alone" in report["parts"]["reference"]["steps"]["memory"]["reason"]
+
+
+def test_the_device_s_form_agrees_with_the_reference(rehearsal):
+    report, _ = rehearsal
+    reference = results(report, "reference")
+    assert {"prefill, reference", "prefill, device", "decode", "steps of the cut"} <= reference.keys()
+    for found in reference["agreement, device"].values():
+        assert found["settled"] and found["finite"] and found["kept_by_both"] == 1.0
+    assert reference["decode"]["asap"]["cache_tokens"] < reference["decode"]["dense"]["cache_tokens"]
+
+
+def test_operators_agree_in_every_dtype(rehearsal):
+    report, _ = rehearsal
+    operators = results(report, "operators")
+    for dtype in ("fp32", "fp16", "bf16"):
+        for name in ("operators", "device form"):
+            found = operators[f"{name}, {dtype}"]
+            assert found["compared"] > 100 and found["differs"] == 0
+            assert {"topk", "merge: index"} <= found["worst"].keys() or name == "device form"
+
+
+def test_without_a_device_there_is_one_line(tmp_path):
+    done = gpu_check("--json", tmp_path / "report.json")
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip() == "expected a CUDA device for PyTorch, found none; --rehearse runs a rehearsal"
+    )
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_an_unknown_part_is_refused():
+    done = gpu_check("--parts", "reference,everything")
+    assert done.returncode == 2
+    assert (
+        "expected --parts among reference, operators, onnxruntime, tensorrt, found everything" in done.stderr
+    )
+
+
+def test_a_step_that_fails_leaves_its_reason_and_the_others(tmp_path):
+    file = tmp_path / "steps.json"
+    steps = Steps(file)
+
+    def fails() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with ...")
+
+    def misses() -> None:
+        raise Absent("no TensorRT here")
+
+    def ends_the_process() -> None:
+        states = {name: step["state"] for name, step in json.loads(file.read_text()).items()}
+        assert states == {"first": "failed", "second": "absent", "third": "done", "fourth": "running"}
+
+    assert steps.run("first", fails) is None
+    assert steps.run("second", misses) is None
+    assert steps.run("third", lambda: {"answer": 42}) == {"answer": 42}
+    steps.run("fourth", ends_the_process)
+    found = json.loads(file.read_text())
+    assert found["first"]["reason"] == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert found["second"] == {"state": "absent", "reason": "no TensorRT here"}
+    assert found["fourth"]["state"] == "done"

@@ -1,0 +1,127 @@
+"""Parts ``onnxruntime`` and ``tensorrt``: a bundle on the device, verified against PyTorch and timed."""
+
+import statistics
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from on_gpu.setting import Setting
+from on_gpu.steps import Absent, Steps
+
+IMAGE = Path(__file__).parents[2] / "examples" / "images" / "things.png"
+QUESTION = "What number is in the red box?"
+NEW_TOKENS = 16
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+# What parity and runtime import beyond PyTorch and transformers.
+NEEDED = (
+    "onnx",
+    "onnxruntime",
+    "onnx_ir",
+    "onnxscript",
+    "jsonschema",
+    "jinja2",
+    "PIL",
+    "polygraphy",
+    "ml_dtypes",
+)
+
+
+def measure_onnxruntime(setting: Setting, steps: Steps) -> None:
+    """ONNX Runtime's CUDA provider: the given bundle, or the demo in each dtype that the provider may run."""
+    if steps.run("provider", lambda: _cuda_provider(setting)) is None:
+        return
+    if setting.bundle is not None:
+        steps.run("given bundle", lambda: _checked(setting.bundle, setting, "cuda"))
+        return
+    for dtype in ("fp16", "fp32", "bf16"):
+        steps.run(f"demo, {dtype}", lambda dtype=dtype: _demo(setting, "cuda", dtype=dtype))
+
+
+def measure_tensorrt(setting: Setting, steps: Steps) -> None:
+    """Each flavour of TensorRT that is installed: build, load, run."""
+    for flavour in FLAVOURS:
+        if steps.run(f"{flavour}: installed", lambda flavour=flavour: _installed(flavour, setting)) is None:
+            continue
+        if setting.bundle is not None:
+            steps.run(f"{flavour}: given bundle", lambda: _checked(setting.bundle, setting, "tensorrt"))
+            continue
+        for dtype in ("fp16", "bf16"):
+            options = {"engine": "trt", "flavor": flavour, "dtype": dtype}
+            step = f"{flavour}: demo, {dtype}"
+            steps.run(step, lambda options=options: _demo(setting, "tensorrt", **options))
+
+
+def _need(packages: tuple[str, ...]) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise Absent(f"not installed: {', '.join(missing)}")
+
+
+def _cuda_provider(setting: Setting) -> dict[str, Any]:
+    _need(NEEDED)
+    import onnxruntime
+
+    found = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" not in found:
+        raise Absent(
+            f"ONNX Runtime {onnxruntime.__version__} has {', '.join(found)} here, and no CUDAExecutionProvider; "
+            "pip install onnxruntime-gpu in place of onnxruntime"
+        )
+    if setting.rehearsal:
+        raise Absent("no CUDA device in a rehearsal")
+    return {"version": onnxruntime.__version__, "providers": found}
+
+
+def _installed(flavour: str, setting: Setting) -> dict[str, Any]:
+    _need((flavour, *NEEDED))
+    if setting.rehearsal:
+        raise Absent("no CUDA device in a rehearsal")
+    trt = __import__(flavour)
+    return {"version": trt.__version__}
+
+
+def _demo(setting: Setting, provider: str, **options: Any) -> dict[str, Any]:
+    """Export the built-in checkpoint and check the bundle."""
+    from asap_export.export import ExportRequest, export
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = export(ExportRequest(output=Path(folder) / "demo.bundle", **options)).bundle
+        return _checked(bundle.path, setting, provider)
+
+
+def _checked(bundle: Path | None, setting: Setting, provider: Any) -> dict[str, Any]:
+    """Verified first, then timed: a fast wrong answer is none."""
+    assert bundle is not None
+    from asap_export.parity import verify
+
+    report = verify(bundle, provider=provider)
+    odd = [check for check in report.checks if check.verdict != "PASS"]
+    found = {
+        "verdict": report.verdict,
+        "dtype": report.dtype,
+        "provider": report.provider,
+        "compared": len(report.checks),
+        "largest_error_allowed": report.limit,
+        "not_passed": [f"{check.verdict} {check.case}, {check.name}: {check.detail}" for check in odd[:20]],
+    }
+    return found | _timed(bundle, setting, provider)
+
+
+def _timed(bundle: Path, setting: Setting, provider: Any) -> dict[str, Any]:
+    """Medians over answers to one question, the first not counted."""
+    import asap_export
+
+    model = asap_export.load(bundle, provider=provider)
+    answers = [
+        model.generate([IMAGE], QUESTION, max_new_tokens=NEW_TOKENS) for _ in range(1 + setting.rounds)
+    ][1:]
+    seconds = [answer.timings for answer in answers]
+    medians = {
+        f"{name}_ms": 1e3 * statistics.median(getattr(each, name) for each in seconds)
+        for name in ("preprocess", "vision", "embed", "prefill")
+    }
+    steps = [step for each in seconds for step in each.decode]
+    if steps:
+        medians["per_token_ms"] = 1e3 * statistics.median(steps)
+    return {**medians, "answer": answers[0].text}
