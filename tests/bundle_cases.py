@@ -5,6 +5,7 @@ from pathlib import Path
 from asap_export.bundle import (
     Bundle,
     BundleWriter,
+    CpuDecoder,
     GraphInfo,
     Limits,
     Manifest,
@@ -47,6 +48,7 @@ FILES = {
     "vision_encoder.onnx": "tower",
     "embed_tokens.onnx": "table",
     "decoder.onnx": "layers",
+    "decoder.cpu.onnx": "fast layers",
     "weights/model.safetensors": "numbers",
     "processor/tokenizer.json": "{}",
     "tokenizer.json": "{}",
@@ -62,6 +64,7 @@ def example_manifest() -> Manifest:
     embeds = TensorInfo("inputs_embeds", "fp32", ("batch", "sequence", 256))
     kept = TensorInfo("kept_length", "int64", ())
     logits = TensorInfo("logits", "fp32", ("batch", 1, 1000))
+    past = TensorInfo("past_key_values.7.key", "fp32", ("batch", 2, "capacity", 64))
     return Manifest(
         created="2026-01-31T12:00:00Z",
         tools=tool_versions(),
@@ -87,6 +90,7 @@ def example_manifest() -> Manifest:
                 TurnParts("</s>USER: ", "<image>\n", "", " ASSISTANT:"),
             ),
         ),
+        cpu_decoder=CpuDecoder("decoder.cpu.onnx", (embeds, kept, past), (logits,), ("fused-attention",)),
     )
 
 

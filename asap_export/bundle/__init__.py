@@ -4,6 +4,7 @@ from asap_export.bundle.folder import MANIFEST, TOKENIZER, Bundle
 from asap_export.bundle.hashing import sha256_of
 from asap_export.bundle.manifest import (
     SCHEMA_VERSION,
+    CpuDecoder,
     EngineInfo,
     EnginePart,
     FileInfo,
@@ -28,6 +29,7 @@ __all__ = [
     "TOKENIZER",
     "Bundle",
     "BundleWriter",
+    "CpuDecoder",
     "EngineInfo",
     "EnginePart",
     "FileInfo",

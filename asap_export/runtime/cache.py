@@ -35,6 +35,13 @@ class Cache:
         mask = self.mask if self.early_mask is None else self.early_mask
         return int(mask.shape[1])
 
+    def plain(self, new_mask: Integers) -> bool:
+        """Whether the decoder for the CPU fuses its attention over these new tokens, mask [B, T]: none is padded,
+        and several rows have no past or are fed one token each."""
+        rows, new = new_mask.shape
+        unpadded = bool(new_mask.all() and self.mask.all())
+        return unpadded and (rows == 1 or new == 1 or not self.mask.shape[1])
+
     def inputs(self, new_mask: Integers) -> dict[str, Tensor]:
         """The decoder's inputs that follow from the cache and the new tokens' mask [B, T]."""
         positions = self.fed[:, None] + np.cumsum(new_mask, axis=1) - 1

@@ -99,7 +99,8 @@ def _prefill(
     sizes = [size for prompt in prompts for size in prompt.image_sizes]
     gather_index = packing(sizes, TileGeometry.of(graphs.manifest.model)).gather_index  # [N]
     rows, new = new_mask.shape
-    with graphs.memory.room(rows, new, cache.length) if graphs.memory else nullcontext():
+    plain = cache.plain(new_mask)
+    with graphs.memory.room(rows, new, cache.length, plain) if graphs.memory else nullcontext():
         begin = perf_counter()
         features = graphs.image_features(np.concatenate([p.pixel_values for p in prompts]), gather_index)
         seen = perf_counter()

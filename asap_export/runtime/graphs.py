@@ -89,21 +89,13 @@ class Graphs:
         return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
 
     def _buffers(self, cache: Cache, new_mask: Integers, places: int) -> Buffers | None:
-        """Buffers for a step behind ``cache`` that fills ``places``; None where it cannot write in place.
-
-        The decoder fuses its attention, and so writes in place, where nothing is padded, and where several rows
-        have no past or are fed one token each.
-        """
-        rows, new = new_mask.shape
-        plain = bool(new_mask.all() and cache.mask.all()) and (
-            rows == 1 or new == 1 or not cache.mask.shape[1]
-        )
-        if not self.growing or not plain:
+        """Buffers for a step behind ``cache`` that fills ``places``; None where it cannot write in place."""
+        if not self.growing or not cache.plain(new_mask):
             return None
         if cache.buffers is not None:
             return cache.buffers.claimed(cache.mask.shape[1], places)
         if cache.mask.shape[1]:
             return None
-        model = self.manifest.model
+        rows, model = len(new_mask), self.manifest.model
         buffers = Buffers.empty(self.growing, rows, model.kv_heads, model.head_dim, self.numpy_dtype, places)
         return buffers.claimed(0, places)

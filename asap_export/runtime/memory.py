@@ -3,36 +3,59 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from asap_export.bundle import Manifest
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.spec import ModelSpec
 
-__all__ = ["RunMemory", "memory_needed"]
+__all__ = ["RunMemory", "memory_needed", "scores_in_blocks"]
 
 _FLOAT = 4  # bytes; the CPU computes in float32, whatever is stored
 _SCORES = 3  # attention scores exist as products, with the mask, and as probabilities
+_BLOCK = 512  # rows; see graphs/cpu/Blocks.onnxtxt
 
 
-def memory_needed(model: ModelSpec, rows: int, new: int, cached: int) -> int:
-    """Bytes, at most about, that the decoder takes for ``new`` tokens behind ``cached`` ones in each row."""
-    scores = _SCORES * model.heads * new * (cached + new)
+def memory_needed(model: ModelSpec, rows: int, new: int, cached: int, blocks: bool) -> int:
+    """Bytes, at most about, that the decoder takes for ``new`` tokens behind ``cached`` ones in each row.
+
+    ``blocks``: it holds attention scores of at most 512 new tokens at a time.
+    """
+    scores = _SCORES * model.heads * (min(new, _BLOCK) if blocks else new) * (cached + new)
     activations = 4 * (model.hidden_size + model.intermediate_size) * new
     of_a_token = 2 * model.layers * model.kv_heads * model.head_dim
     caches = 2 * of_a_token * (cached + new)  # the old and the new one
     return _FLOAT * rows * (scores + activations + caches)
 
 
-class RunMemory:
-    """Of a model on the CPU. What a run has taken ONNX Runtime keeps for the next, so it is asked for once."""
+def scores_in_blocks(manifest: Manifest) -> bool:
+    """Whether the decoder for the CPU holds attention scores of a block of rows alone, where tokens are plain.
 
-    def __init__(self, model: ModelSpec) -> None:
+    ONNX Runtime's fused attention holds all of them in fp16, and the scores "received" and "text" need every row.
+    """
+    decoder, pruning = manifest.cpu_decoder, manifest.pruning
+    return (
+        decoder is not None
+        and manifest.dtype == "fp32"
+        and {"fused-attention", "blockwise-soft-mask"} <= set(decoder.passes)
+        and (not pruning.prunes or pruning.score in ("last", "salience"))
+    )
+
+
+class RunMemory:
+    """Of a model on the CPU. What a run has taken ONNX Runtime keeps for the next, so it is asked for once.
+
+    ``blocks``: plain tokens (see ``Cache.plain``) are attended to in blocks, see ``memory_needed``.
+    """
+
+    def __init__(self, model: ModelSpec, blocks: bool) -> None:
         self._model = model
+        self._blocks = blocks
         self._held = 0
 
     @contextmanager
-    def room(self, rows: int, new: int, cached: int) -> Iterator[None]:
+    def room(self, rows: int, new: int, cached: int, plain: bool) -> Iterator[None]:
         """A run goes into this context. Raises UserError where it would take more than there is."""
-        needed = memory_needed(self._model, rows, new, cached)
+        needed = memory_needed(self._model, rows, new, cached, self._blocks and plain)
         if needed > self._held and needed > (available := available_memory()):
             raise UserError(
                 f"expected about {gigabytes(needed)} of free memory for a run of {new} tokens, found "

@@ -17,7 +17,7 @@ from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
-from asap_export.runtime.memory import RunMemory
+from asap_export.runtime.memory import RunMemory, scores_in_blocks
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt, PromptReader
 from asap_export.runtime.providers import (
@@ -97,7 +97,8 @@ class Model:
         self.spec = bundle.manifest.model
         self.provider = provider
         self.note: str | None = None  # what a user should know about how this model runs
-        memory = RunMemory(self.spec) if provider == "cpu" else None
+        blocks = bool(growing) and scores_in_blocks(bundle.manifest)
+        memory = RunMemory(self.spec, blocks) if provider == "cpu" else None
         self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, growing)
         self.reader = PromptReader(bundle.processor_path, self.spec, preprocess)
 

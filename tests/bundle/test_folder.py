@@ -25,6 +25,7 @@ def rewrite(folder: Path, change: Callable[[Any], Any]) -> None:
 def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
     bundle = Bundle.open(folder)
     assert bundle.graph_path("decoder") == folder / "decoder.onnx"
+    assert bundle.cpu_decoder_path == folder / "decoder.cpu.onnx"
     assert bundle.processor_path.is_dir()
     assert set(bundle.manifest.files) == set(FILES)
     assert bundle.engines("decoder", "tensorrt_rtx") == ()
@@ -104,9 +105,10 @@ def test_a_link_that_leads_outside_is_refused(folder: Path) -> None:
         Bundle.open(folder)
 
 
-def test_a_graph_outside_the_hash_list_is_refused(folder: Path) -> None:
-    rewrite(folder, lambda document: document["files"].pop("decoder.onnx"))
-    with pytest.raises(UserError, match=r"expected decoder.onnx among the files of manifest.json"):
+@pytest.mark.parametrize("name", ["decoder.onnx", "decoder.cpu.onnx"])
+def test_a_graph_outside_the_hash_list_is_refused(folder: Path, name: str) -> None:
+    rewrite(folder, lambda document: document["files"].pop(name))
+    with pytest.raises(UserError, match=rf"expected {name} among the files of manifest.json"):
         Bundle.open(folder)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from asap_export.bundle import (
+    CpuDecoder,
     EngineInfo,
     EnginePart,
     FileInfo,
@@ -25,7 +26,7 @@ from asap_export.bundle import (
     TurnParts,
     manifest_schema,
 )
-from asap_export.bundle.manifest import GraphName
+from asap_export.bundle.manifest import CpuPass, GraphName
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import ModelSpec, Quantization
@@ -46,6 +47,8 @@ tensors = st.builds(
     st.lists(counts | names, max_size=4).map(tuple),
 )
 graphs = st.builds(GraphInfo, names, st.tuples(tensors), st.tuples(tensors, tensors))
+passes = st.lists(st.sampled_from(get_args(CpuPass)), max_size=4).map(tuple)
+cpu_decoders = st.builds(CpuDecoder, names, st.tuples(tensors), st.tuples(tensors, tensors), passes)
 shapes = st.lists(counts, max_size=4).map(tuple)
 ranges = st.builds(ShapeRange, shapes, shapes, shapes)
 profiles = st.builds(
@@ -91,6 +94,7 @@ manifests = st.builds(
     limits=st.builds(Limits, counts, counts, counts, counts),
     opset=st.integers(23, 30),
     graphs=st.fixed_dictionaries(dict.fromkeys(get_args(GraphName), graphs)),
+    cpu_decoder=st.none() | cpu_decoders,
     prompt=prompts,
     engines=st.lists(engines, max_size=2).map(tuple),
     files=st.dictionaries(names, st.builds(FileInfo, digests, counts), max_size=3),
@@ -117,6 +121,7 @@ def test_the_schema_is_a_valid_schema() -> None:
         (Limits, ("properties", "limits")),
         (Source, ("properties", "source")),
         (GraphInfo, ("$defs", "graph")),
+        (CpuDecoder, ("$defs", "cpu_decoder")),
         (PromptInfo, ("$defs", "prompt")),
         (TemplateInfo, ("$defs", "template")),
         (TurnParts, ("$defs", "turn")),
@@ -142,15 +147,20 @@ def test_a_manifest_that_is_not_json_is_refused() -> None:
             Manifest.parse(text)
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_another_manifest_is_refused_by_its_version_not_by_its_form(version: int) -> None:
-    with pytest.raises(UserError, match=rf"expected schema version 2 .*, found {version}"):
+    with pytest.raises(UserError, match=rf"expected schema version 3 .*, found {version}"):
         Manifest.parse(f'{{"schema_version": {version}, "something": "else"}}')
 
 
 def test_the_schema_names_every_graph() -> None:
     graphs = manifest_schema()["properties"]["graphs"]
     assert tuple(graphs["required"]) == tuple(graphs["properties"]) == get_args(GraphName)
+
+
+def test_the_schema_names_every_pass() -> None:
+    passes = manifest_schema()["$defs"]["cpu_decoder"]["properties"]["passes"]
+    assert tuple(passes["items"]["enum"]) == get_args(CpuPass)
 
 
 @pytest.mark.parametrize(

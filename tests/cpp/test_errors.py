@@ -243,16 +243,21 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         for name in (
             "vision_encoder.onnx",
             "decoder.onnx",
+            "decoder.cpu.onnx",
             "tokenizer.json",
             "preprocess.onnx",
             "config.json",
         )
     },
-    **{f"{name}, missing": missing(name) for name in ("embed_tokens.onnx", "manifest.json", WEIGHTS)},
-    "a later schema": edited(lambda document: document.update(schema_version=3)),
-    "an earlier schema": edited(lambda document: document.update(schema_version=1)),
+    **{
+        f"{name}, missing": missing(name)
+        for name in ("embed_tokens.onnx", "decoder.cpu.onnx", "manifest.json", WEIGHTS)
+    },
+    "a later schema": edited(lambda document: document.update(schema_version=4)),
+    "an earlier schema": edited(lambda document: document.update(schema_version=2)),
     "a value of another kind": edited(lambda document: document["model"].update(layers="eight")),
     "a field less": edited(lambda document: document.pop("prompt")),
+    "a decoder that is not listed": edited(lambda document: document["files"].pop("decoder.cpu.onnx")),
     "a path that leads outside": edited(
         lambda document: document["files"].update({"../secret": {"sha256": "0" * 64, "size": 7}})
     ),
@@ -276,7 +281,7 @@ def test_a_damaged_bundle(copied: Path, fault: str) -> None:
     assert cpp_line(copied, "--prompt", "x", "--provider", "cpu") == line
 
 
-@pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 2, "graphs": {'])
+@pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 3, "graphs": {'])
 def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
     """Each JSON parser says in its own words what is wrong; the rest of the line is the same."""
     (copied / "manifest.json").write_text(text)
@@ -286,7 +291,7 @@ def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
         assert line.endswith("; export the bundle again\n")
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "preprocess.onnx", "vision_encoder.onnx"])
+@pytest.mark.parametrize("name", ["decoder.cpu.onnx", "preprocess.onnx", "vision_encoder.onnx"])
 def test_a_graph_that_is_none(copied: Path, name: str) -> None:
     pretending(name, b"no graph")(copied)
     line = python_line(lambda: asap_export.load(copied, provider="cpu"))

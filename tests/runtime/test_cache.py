@@ -54,6 +54,19 @@ def test_untrimmed_layers_have_a_mask_of_their_own() -> None:
     assert grown.length == 4
 
 
+def test_tokens_are_plain_where_nothing_is_padded_and_rows_need_no_mask_of_their_own() -> None:
+    three, one, padded = np.ones((2, 3), int), np.ones((2, 1), int), np.array([[0, 1, 1], [1, 1, 1]])
+    everything = np.broadcast_to(np.arange(3), (2, 3))
+    empty = fresh(2)
+    assert empty.plain(three) and not empty.plain(padded)
+    later = empty.grown(three, everything, outputs(empty))
+    assert later.plain(one) and not later.plain(three) and not later.plain(np.array([[1], [0]]))
+    after_padding = empty.grown(padded, everything, outputs(empty))
+    assert not after_padding.plain(one)
+    alone = fresh(1)
+    assert alone.grown(three[:1], everything[:1], outputs(alone)).plain(three[:1])
+
+
 @given(st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_size=5))
 def test_rows_are_padded_on_the_left(rows: list[list[int]]) -> None:
     ids, mask = left_padded([np.array(row, np.int64) for row in rows])

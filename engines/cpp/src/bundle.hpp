@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct Bundle {
 
     /// The ONNX file of "preprocess", "vision_encoder", "embed_tokens" or "decoder".
     std::filesystem::path graph_path(std::string const& graph) const { return file(manifest.graphs.at(graph).file); }
+
+    /// The decoder's ONNX file for ONNX Runtime's CPU provider, where there is one beside decoder.onnx.
+    std::optional<std::filesystem::path> cpu_decoder_path() const {
+        return manifest.cpu_decoder ? std::make_optional(file(manifest.cpu_decoder->file)) : std::nullopt;
+    }
 
     /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the
     /// bundle has none of this flavour, or not every part.

@@ -23,8 +23,13 @@ std::int64_t length(std::size_t size) { return static_cast<std::int64_t>(size); 
 
 }  // namespace
 
-Graphs::Graphs(Manifest const& manifest, Sessions sessions, bool on_host)
-    : manifest_(manifest), sessions_(std::move(sessions)), dtype_(dtype_named(manifest.dtype)), on_host_(on_host) {}
+Graphs::Graphs(Manifest const& manifest, Sessions sessions, bool on_host, std::vector<std::string> growing)
+    : manifest_(manifest),
+      sessions_(std::move(sessions)),
+      dtype_(dtype_named(manifest.dtype)),
+      on_host_(on_host),
+      growing_(std::move(growing)),
+      memory_(manifest.model, !growing_.empty() && scores_in_blocks(manifest)) {}
 
 KvCache Graphs::empty_cache() const { return detail::empty_cache(manifest_, dtype_); }
 
@@ -65,12 +70,29 @@ Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> cons
         inputs["kept_length"] = integers({}, {kept_length});
         on_host.insert("kept_index");
     }
-    Tensors const outputs = sessions_.decoder->run(inputs, on_host);
+    HostTensors into;
+    auto written = buffers(cache, cache.length + kept_length);
+    if (written)
+        for (auto const& [name, array] : written->arrays()) {
+            inputs[name] = array;
+            into[present_name(name)] = array;
+        }
+    Tensors const outputs = sessions_.decoder->run(inputs, on_host, into);
     auto kept = prunes ? as_integers(*outputs.at("kept_index")) : all_places(visual_mask.size());
-    KvCache next = cache.grown(count, length(kept.size()), outputs);
+    if (length(kept.size()) != kept_length)
+        throw Error("expected " + std::to_string(kept_length) + " tokens kept by the decoder, found " +
+                    std::to_string(kept.size()) + "; export the bundle again");
+    KvCache next = cache.grown(count, kept_length, outputs, std::move(written));
     auto logits = as_floats(*outputs.at("logits"));
     if (logits.empty()) throw Error("expected logits from decoder.onnx, found none; export the bundle again");
     return {std::move(logits), std::move(kept), std::move(next)};
+}
+
+std::shared_ptr<Buffers> Graphs::buffers(KvCache const& cache, std::int64_t places) const {
+    if (growing_.empty()) return {};
+    if (cache.buffers) return cache.buffers->claimed(cache.length, places);
+    auto const& model = manifest_.model;
+    return Buffers::empty(growing_, model.kv_heads, model.head_dim, dtype_, places)->claimed(0, places);
 }
 
 }  // namespace asap::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,8 +22,9 @@ struct Step {
 
 class Graphs {
 public:
-    /// `on_host`: the sessions run in the host's memory, which is asked before a prompt runs.
-    Graphs(Manifest const& manifest, Sessions sessions, bool on_host = false);
+    /// `on_host`: the sessions run in the host's memory, which is asked before a prompt runs. `growing`: the decoder's
+    /// inputs that may be buffers with more places than are filled.
+    Graphs(Manifest const& manifest, Sessions sessions, bool on_host = false, std::vector<std::string> growing = {});
 
     KvCache empty_cache() const;
 
@@ -46,14 +48,18 @@ public:
     /// memory is needed and there is too little.
     template <typename Run>
     auto with_room(std::int64_t count, KvCache const& cache, Run run) const {
-        return on_host_ ? memory_.with_room(manifest_.model, count, cache.longest(), run) : run();
+        return on_host_ ? memory_.with_room(count, cache.longest(), run) : run();
     }
 
 private:
+    /// Buffers for a step behind `cache` that fills `places`; none where no input grows.
+    std::shared_ptr<Buffers> buffers(KvCache const& cache, std::int64_t places) const;
+
     Manifest const& manifest_;
     Sessions sessions_;
     Dtype dtype_;
     bool on_host_;
+    std::vector<std::string> growing_;
     mutable RunMemory memory_;
 };
 

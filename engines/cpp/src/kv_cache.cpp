@@ -1,5 +1,6 @@
 #include "kv_cache.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -10,9 +11,6 @@ namespace {
 TensorPtr ones(std::int64_t count) {
     return integers({1, count}, std::vector<std::int64_t>(static_cast<std::size_t>(count), 1));
 }
-
-/// "past_key_values.3.key" -> "present.3.key"
-std::string present(std::string const& past) { return "present" + past.substr(past.find('.')); }
 
 }  // namespace
 
@@ -26,13 +24,20 @@ Tensors KvCache::inputs(std::int64_t count) const {
     return inputs;
 }
 
-KvCache KvCache::grown(std::int64_t count, std::int64_t kept, Tensors const& outputs) const {
+KvCache KvCache::grown(std::int64_t count, std::int64_t kept, Tensors const& outputs,
+                       std::shared_ptr<Buffers> written) const {
     KvCache next;
-    for (auto const& [name, tensor] : layers) next.layers.emplace(name, outputs.at(present(name)));
+    for (auto const& [name, tensor] : layers)
+        if (!written || !written->arrays().count(name)) next.layers.emplace(name, outputs.at(present_name(name)));
+    next.buffers = std::move(written);
     next.length = length + kept;
     next.fed = fed + count;
     if (early_length) next.early_length = *early_length + count;
     return next;
+}
+
+std::string present_name(std::string const& past) {
+    return "present" + past.substr(std::min(past.find('.'), past.size()));
 }
 
 KvCache empty_cache(Manifest const& manifest, Dtype dtype) {

@@ -148,6 +148,8 @@ GraphInfo graph_info(Json const& record) {
     return {text(record, "file"), list(record, "inputs", tensor_info), list(record, "outputs", tensor_info)};
 }
 
+CpuDecoder cpu_decoder(Json const& record) { return {graph_info(record), list(record, "passes", as_text)}; }
+
 ShapeRange shape_range(Json const& record) {
     return {list(record, "min", as_integer), list(record, "opt", as_integer), list(record, "max", as_integer)};
 }
@@ -203,6 +205,7 @@ Manifest manifest_of(Json const& document) {
     manifest.limits = limits(document.at("limits"));
     manifest.opset = integer(document, "opset");
     manifest.graphs = table(document, "graphs", graph_info);
+    manifest.cpu_decoder = optional(document, "cpu_decoder", cpu_decoder);
     manifest.prompt = prompt_info(document.at("prompt"));
     manifest.quantization = optional(document, "quantization", quantization);
     manifest.engines = list(document, "engines", engine_info);

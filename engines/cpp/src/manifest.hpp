@@ -93,6 +93,12 @@ struct GraphInfo {
     std::vector<TensorInfo> inputs, outputs;
 };
 
+/// decoder.onnx once more, as ONNX Runtime's CPU provider is fast with it. Caches with a dimension "capacity" may be
+/// longer than what they hold, and then are written to in place.
+struct CpuDecoder : GraphInfo {
+    std::vector<std::string> passes;  // by which it came from decoder.onnx
+};
+
 /// Smallest, expected and largest shape of an input (or values of a shape tensor).
 struct ShapeRange {
     std::vector<std::int64_t> min, opt, max;
@@ -160,6 +166,7 @@ struct Manifest {
     Limits limits;
     std::int64_t opset;
     std::map<std::string, GraphInfo> graphs;  // preprocess, vision_encoder, embed_tokens, decoder
+    std::optional<CpuDecoder> cpu_decoder;
     PromptInfo prompt;
     std::optional<Quantization> quantization;
     std::vector<EngineInfo> engines;

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kBlock = 512;  // rows; see graphs/cpu/Blocks.onnxtxt
 // Address space that a thread's stack and the C library's allocator set aside for it and do not fill.
 constexpr std::int64_t kOfAThread = 64 << 20;
 
@@ -122,13 +123,23 @@ bool weights_stay_on_disk(Bundle const& bundle, std::int64_t available) {
     return computed > available;
 }
 
-double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached) {
+double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached, bool blocks) {
     auto const number = [](std::int64_t value) { return static_cast<double>(value); };
     double const fresh = number(count), all = number(cached) + fresh;
-    double const scores = 3 * number(model.heads) * fresh * all;  // products, with the mask, and as probabilities
+    double const rows = number(blocks ? std::min(count, kBlock) : count);
+    double const scores = 3 * number(model.heads) * rows * all;  // products, with the mask, and as probabilities
     double const activations = 4 * (number(model.hidden_size) + number(model.intermediate_size)) * fresh;
     double const cache = 2 * 2 * number(model.layers) * number(model.kv_heads) * number(model.head_dim) * all;
     return 4 * (scores + activations + cache);  // the CPU computes in float32, whatever is stored
+}
+
+bool scores_in_blocks(Manifest const& manifest) {
+    if (!manifest.cpu_decoder || manifest.dtype != "fp32") return false;
+    auto const& passes = manifest.cpu_decoder->passes;
+    for (char const* const pass : {"fused-attention", "blockwise-soft-mask"})
+        if (std::find(passes.begin(), passes.end(), pass) == passes.end()) return false;
+    auto const& pruning = manifest.pruning;
+    return !pruning.prunes() || pruning.score == "last" || pruning.score == "salience";
 }
 
 void RunMemory::check(double needed, std::int64_t count) const {

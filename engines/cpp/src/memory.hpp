@@ -22,17 +22,25 @@ std::string gigabytes(double size);
 /// Throws `Error` where not even the first is so: the kernel would end the process without a word.
 bool weights_stay_on_disk(Bundle const& bundle, std::int64_t available);
 
-/// Bytes, at most about, that the decoder takes on a CPU for `count` new tokens behind `cached` ones.
-double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached);
+/// Bytes, at most about, that the decoder takes on a CPU for `count` new tokens behind `cached` ones. `blocks`: it
+/// holds attention scores of at most 512 rows at a time.
+double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached, bool blocks);
+
+/// Whether the decoder for the CPU holds attention scores of a block of rows alone. ONNX Runtime's fused attention
+/// holds all of them in fp16, and the scores "received" and "text" need every row.
+bool scores_in_blocks(Manifest const& manifest);
 
 /// Of a model on the CPU. What a run has taken ONNX Runtime keeps for the next, so it is asked for once. Thread-safe.
 class RunMemory {
 public:
+    /// `model` must outlive it; `blocks`: see `memory_needed`.
+    RunMemory(ModelSpec const& model, bool blocks) : model_(model), blocks_(blocks) {}
+
     /// Runs a prompt of `count` tokens behind `cached` ones. Throws `Error` before, where it would take more than there
     /// is.
     template <typename Run>
-    auto with_room(ModelSpec const& model, std::int64_t count, std::int64_t cached, Run run) {
-        double const needed = memory_needed(model, count, cached);
+    auto with_room(std::int64_t count, std::int64_t cached, Run run) {
+        double const needed = memory_needed(model_, count, cached, blocks_);
         check(needed, count);
         auto result = run();
         for (double held = held_; held < needed && !held_.compare_exchange_weak(held, needed);) {}
@@ -42,6 +50,8 @@ public:
 private:
     void check(double needed, std::int64_t count) const;
 
+    ModelSpec const& model_;
+    bool blocks_;
     std::atomic<double> held_{0};
 };
 

@@ -77,9 +77,9 @@ public:
             outputs_.emplace_back(session_.GetOutputNameAllocated(i, allocator).get());
     }
 
-    Tensors run(Tensors const& inputs, Names const& on_host) const override {
+    Tensors run(Tensors const& inputs, Names const& on_host, HostTensors const& into) const override {
         try {
-            return bound_run(inputs, on_host);
+            return bound_run(inputs, on_host, into);
         } catch (Ort::Exception const& error) {
             throw not_run(name_, error);
         }
@@ -88,11 +88,11 @@ public:
     std::optional<std::int64_t> longest(std::string const&, std::size_t) const override { return std::nullopt; }
 
 private:
-    Tensors bound_run(Tensors const& inputs, Names const& on_host) const {
+    Tensors bound_run(Tensors const& inputs, Names const& on_host, HostTensors const& into) const {
         // Run only reads the session, but the C++ interface has no const form of binding.
         Ort::IoBinding binding(const_cast<Ort::Session&>(session_));
         std::vector<Ort::Value> lent;  // until the run is over
-        lent.reserve(inputs.size());
+        lent.reserve(inputs.size() + into.size());
         for (auto const& [name, tensor] : inputs) {
             if (auto const* const own = dynamic_cast<OrtTensor const*>(tensor.get())) {
                 binding.BindInput(name.c_str(), own->value());
@@ -101,17 +101,24 @@ private:
                 binding.BindInput(name.c_str(), lent.back());
             }
         }
-        for (std::string const& name : outputs_)
-            binding.BindOutput(name.c_str(), on_host.count(name) ? host_ : device_);
+        for (std::string const& name : outputs_) {
+            if (auto const given = into.find(name); given != into.end()) {
+                lent.push_back(lend(*given->second));
+                binding.BindOutput(name.c_str(), lent.back());
+            } else {
+                binding.BindOutput(name.c_str(), on_host.count(name) ? host_ : device_);
+            }
+        }
         const_cast<Ort::Session&>(session_).Run(Ort::RunOptions{nullptr}, binding);
         std::vector<Ort::Value> values = binding.GetOutputValues();
         Tensors results;
         for (std::size_t i = 0; i < outputs_.size(); ++i)
-            results.emplace(outputs_[i], std::make_shared<OrtTensor>(std::move(values[i])));
+            if (!into.count(outputs_[i]))
+                results.emplace(outputs_[i], std::make_shared<OrtTensor>(std::move(values[i])));
         return results;
     }
 
-    /// Host memory as an input, without a copy; ONNX Runtime does not write to inputs.
+    /// Host memory as an input or output, without a copy; ONNX Runtime writes only to what is bound as an output.
     Ort::Value lend(Tensor const& tensor) const {
         auto* const bytes = const_cast<std::byte*>(tensor.host());
         std::size_t const size = elements(tensor.shape()) * size_of(tensor.dtype());

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <variant>
 
 #include <asap/error.hpp>
 
@@ -14,6 +15,8 @@
 namespace asap::detail {
 
 namespace {
+
+constexpr char kCapacity[] = "capacity";  // the dimension of inputs that grow, in the manifest
 
 #ifdef ASAP_WITH_TENSORRT
 void check_engines(Bundle const& bundle) { check_tensorrt(bundle); }
@@ -67,6 +70,22 @@ Provider choose_provider(Bundle const& bundle, Provider provider) {
     return provider;
 }
 
+std::filesystem::path graph_file(Bundle const& bundle, std::string const& graph, Provider provider) {
+    auto const for_cpu = bundle.cpu_decoder_path();
+    return graph == "decoder" && provider == Provider::cpu && for_cpu ? *for_cpu : bundle.graph_path(graph);
+}
+
+std::vector<std::string> growing_inputs(Bundle const& bundle, Provider provider) {
+    std::vector<std::string> names;
+    auto const& decoder = bundle.manifest.cpu_decoder;
+    if (provider != Provider::cpu || !decoder) return names;
+    for (TensorInfo const& input : decoder->inputs)
+        for (auto const& dimension : input.dims)
+            if (auto const* const name = std::get_if<std::string>(&dimension); name && *name == kCapacity)
+                names.push_back(input.name);
+    return names;
+}
+
 Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider, LoadOptions const& options,
                        bool mapped) {
     if (provider == Provider::tensorrt) return open_engines(bundle, options);
@@ -75,7 +94,7 @@ Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provid
     settings.threads = options.threads;
     settings.mapped = mapped;
     auto const open = [&](char const* graph) {
-        return open_onnxruntime(environment, bundle.file(bundle.manifest.graphs.at(graph).file), settings);
+        return open_onnxruntime(environment, graph_file(bundle, graph, provider), settings);
     };
     return {open("vision_encoder"), open("embed_tokens"), open("decoder")};
 }

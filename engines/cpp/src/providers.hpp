@@ -1,6 +1,10 @@
 /// Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines.
 #pragma once
 
+#include <filesystem>
+#include <string>
+#include <vector>
+
 #include <onnxruntime_cxx_api.h>
 #include <asap/model.hpp>
 
@@ -11,6 +15,12 @@ namespace asap::detail {
 
 /// The provider that `automatic` stands for here, or `provider` itself where it can run this bundle; else `Error`.
 Provider choose_provider(Bundle const& bundle, Provider provider);
+
+/// The ONNX file that a provider of ONNX Runtime runs: on the CPU the decoder's own form for it.
+std::filesystem::path graph_file(Bundle const& bundle, std::string const& graph, Provider provider);
+
+/// The decoder's inputs that may be buffers with more places than are filled, which a run writes to.
+std::vector<std::string> growing_inputs(Bundle const& bundle, Provider provider);
 
 /// Sessions for the three graphs on a provider that `choose_provider` returned. `mapped`: weights stay in their files
 /// and are read at every step, for the CPU alone.

@@ -61,6 +61,9 @@ private:
     std::vector<std::byte> bytes_;
 };
 
+/// Tensors that somebody still writes to.
+using HostTensors = std::map<std::string, std::shared_ptr<HostTensor>>;
+
 /// float32 values as a tensor of a floating-point dtype, rounded to nearest, ties to even.
 TensorPtr floating(Dtype dtype, Shape shape, std::vector<float> const& values);
 

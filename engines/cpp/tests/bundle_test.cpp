@@ -34,6 +34,7 @@ std::vector<std::string> files_of(std::vector<EngineInfo> const& engines) {
 TEST(Bundle, aSoundOneOpensAndKnowsItsPlaces) {
     Bundle const bundle = open_bundle(fixture("manifest/bundles/sound"));
     EXPECT_EQ(bundle.graph_path("decoder"), bundle.path / "decoder.onnx");
+    EXPECT_EQ(bundle.cpu_decoder_path(), bundle.path / "decoder.cpu.onnx");
     EXPECT_EQ(bundle.file("config.json"), bundle.path / "config.json");
     EXPECT_TRUE(bundle.engines("decoder", "tensorrt").empty());
 }

@@ -74,6 +74,12 @@ json of_graph(GraphInfo const& graph) {
         {"file", graph.file}, {"inputs", list(graph.inputs, of_tensor)}, {"outputs", list(graph.outputs, of_tensor)}};
 }
 
+json of_cpu_decoder(CpuDecoder const& decoder) {
+    json result = of_graph(decoder);
+    result["passes"] = decoder.passes;
+    return result;
+}
+
 json of_range(ShapeRange const& range) { return {{"min", range.min}, {"opt", range.opt}, {"max", range.max}}; }
 
 json of_profile(Profile const& profile) {
@@ -140,6 +146,7 @@ nlohmann::json json_of(Manifest const& manifest) {
                      {"max_new_tokens", limits.max_new_tokens}}},
                    {"opset", manifest.opset},
                    {"graphs", table(manifest.graphs, of_graph)},
+                   {"cpu_decoder", manifest.cpu_decoder ? of_cpu_decoder(*manifest.cpu_decoder) : json()},
                    {"prompt", of_prompt(manifest.prompt)},
                    {"engines", list(manifest.engines, of_engine)},
                    {"files", table(manifest.files, of_file)}};

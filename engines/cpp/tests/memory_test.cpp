@@ -88,10 +88,11 @@ ModelSpec small() {
 }
 
 TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
-    RunMemory memory;
+    ModelSpec const spec = small();
+    RunMemory memory(spec, false);
     std::int64_t const far_too_much = 1'000'000'000;  // tokens
     try {
-        memory.with_room(small(), far_too_much, 0, []() -> int { throw std::logic_error("it ran"); });
+        memory.with_room(far_too_much, 0, []() -> int { throw std::logic_error("it ran"); });
         FAIL();
     } catch (Error const& error) {
         std::string const said = error.what();
@@ -99,7 +100,31 @@ TEST(RunMemory, isRefusedBeforeTheRunAndAskedForOnce) {
             said.rfind("expected about 48000024576.0 GB of free memory for a run of 1000000000 tokens, found ", 0), 0u)
             << said;
     }
-    EXPECT_EQ(memory.with_room(small(), 100, 0, [] { return 7; }), 7);
+    EXPECT_EQ(memory.with_room(100, 0, [] { return 7; }), 7);
+}
+
+TEST(RunMemory, growsWithTheSquareOfAPromptOrInBlocksWithItsLength) {
+    ModelSpec const spec = small();
+    double const scores = 3.0 * 4 * 4 * 4000 * 4000, blocks = 3.0 * 4 * 4 * 512 * 4000;
+    double const others = memory_needed(spec, 4000, 0, false) - scores;
+    EXPECT_GT(others, 0);
+    EXPECT_EQ(memory_needed(spec, 4000, 0, true), blocks + others);
+    EXPECT_EQ(memory_needed(spec, 500, 100, true), memory_needed(spec, 500, 100, false));
+}
+
+TEST(RunMemory, isWhatPythonSays) {
+    auto const cases = test::json_fixture("memory/needed.json");
+    ASSERT_FALSE(cases.empty());
+    for (auto const& each : cases) {
+        auto const text = each["manifest"].get<std::string>();
+        SCOPED_TRACE(text);
+        Manifest const manifest = parse_manifest(text);
+        EXPECT_EQ(scores_in_blocks(manifest), each["blocks"].get<bool>());
+        for (auto const& run : each["runs"])
+            EXPECT_EQ(memory_needed(manifest.model, run[0].get<std::int64_t>(), run[1].get<std::int64_t>(),
+                                    scores_in_blocks(manifest)),
+                      run[2].get<double>());
+    }
 }
 
 TEST(Weights, stayOnDiskWhereTheyFitAsStoredOnly) {

@@ -69,6 +69,21 @@ TEST(Model, answersDependOnPictureAndQuestion) {
     EXPECT_NE(asked(*model, 1), model->generate({picture(41, 90, 1)}, "Why?", brief()).token_ids);
 }
 
+TEST(Model, answersAlikeWhetherCachesGrowInPlaceOrAreMadeAnew) {
+    auto const growing = loaded(), copying = loaded("copying");
+    Options options = brief();
+    options.max_new_tokens = 400;  // beyond what buffers have room for at first, and once more
+    auto const answer = [&](Model const& model) {
+        auto chat = model.chat();
+        Ids ids = chat.ask(question, {picture(70, 50, 1)}, options).token_ids;
+        Ids const more = chat.ask("And now?", {picture(60, 60, 2)}, brief()).token_ids;
+        ids.insert(ids.end(), more.begin(), more.end());
+        return ids;
+    };
+    EXPECT_EQ(answer(*growing), answer(*copying));
+    EXPECT_EQ(answer(*growing).size(), 410u);
+}
+
 TEST(Model, threadsMayShareOne) {
     auto const model = loaded();
     std::vector<Ids> expected;

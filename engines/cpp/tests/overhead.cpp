@@ -28,9 +28,9 @@ public:
     TimedSession(std::unique_ptr<GraphSession> session, double& seconds)
         : session_(std::move(session)), seconds_(seconds) {}
 
-    Tensors run(Tensors const& inputs, Names const& on_host) const override {
+    Tensors run(Tensors const& inputs, Names const& on_host, HostTensors const& into) const override {
         auto const begin = std::chrono::steady_clock::now();
-        Tensors outputs = session_->run(inputs, on_host);
+        Tensors outputs = session_->run(inputs, on_host, into);
         seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         return outputs;
     }
@@ -82,7 +82,7 @@ nlohmann::json measured(std::string const& folder, std::string const& image, std
     Sessions sessions = open_sessions(environment, bundle, Provider::cpu, load, false);
     for (auto* const session : {&sessions.vision_encoder, &sessions.embed_tokens, &sessions.decoder})
         *session = std::make_unique<TimedSession>(std::move(*session), inside);
-    Graphs const graphs(bundle.manifest, std::move(sessions));
+    Graphs const graphs(bundle.manifest, std::move(sessions), false, growing_inputs(bundle, Provider::cpu));
     PromptReader const reader(bundle);
     Inputs const inputs = reader.read(prompt, {image}, true);
     Shares shares;

@@ -15,7 +15,7 @@ public:
     using Function = std::function<Tensors(Tensors const&)>;
     explicit FunctionSession(Function function, std::optional<std::int64_t> most = {})
         : function_(std::move(function)), most_(most) {}
-    Tensors run(Tensors const& inputs, Names const&) const override { return function_(inputs); }
+    Tensors run(Tensors const& inputs, Names const&, HostTensors const&) const override { return function_(inputs); }
     std::optional<std::int64_t> longest(std::string const&, std::size_t) const override { return most_; }
 
 private:
@@ -43,6 +43,7 @@ TEST(Chain, givesEachPartWhatItTakesAndReturnsTheWholeGraphsOutputs) {
     Tensors const outputs = whole->run({{"x", tensor(2)}, {"mask", tensor(10)}}, {});
     ASSERT_EQ(outputs.size(), 1u);
     EXPECT_EQ(value(outputs.at("y")), 30);
+    EXPECT_THROW(whole->run({}, {}, {{"y", nullptr}}), std::logic_error);  // engines write to memory of their own
     EXPECT_EQ(whole->longest("x", 0), 9);
     EXPECT_EQ(whole->longest("mask", 0), 7);
     EXPECT_EQ(whole->longest("y", 0), std::nullopt);
@@ -85,6 +86,18 @@ TEST(KvCache, keepsTwoLengthsWhereEarlyLayersAreNotTrimmed) {
     Tensors const step = cache.inputs(1);
     EXPECT_EQ(step.at("attention_mask")->shape(), (Shape{1, 31}));
     EXPECT_EQ(step.at("early_attention_mask")->shape(), (Shape{1, 101}));
+}
+
+TEST(KvCache, leavesToBuffersWhatWasWrittenThere) {
+    KvCache const empty = empty_cache(small(true), Dtype::fp32);
+    auto const written = Buffers::empty({"past_key_values.1.key", "past_key_values.1.value"}, 2, 4, Dtype::fp32, 3);
+    Tensors outputs = presents();
+    outputs.erase("present.1.key");
+    outputs.erase("present.1.value");
+    KvCache const grown = empty.grown(5, 3, outputs, written);
+    EXPECT_EQ(grown.buffers, written);
+    EXPECT_EQ(grown.layers.size(), 2u);
+    EXPECT_EQ(grown.layers.count("past_key_values.1.key"), 0u);
 }
 
 }  // namespace

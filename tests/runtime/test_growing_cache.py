@@ -1,0 +1,66 @@
+"""Answers on caches that grow in place are those on caches made anew at every step."""
+
+from pathlib import Path
+
+import pytest
+from installed_command import IMAGES
+
+import asap_export
+from asap_export.bundle import Bundle
+from asap_export.runtime.model import Model
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.providers import open_sessions
+from asap_export.runtime.request import Request
+
+MAT = IMAGES / "mat.png"
+
+
+def growing(folder: Path) -> Model:
+    return asap_export.load(folder, "cpu", threads=1)
+
+
+def copying(folder: Path) -> Model:
+    """The same graphs, whose outputs are left to ONNX Runtime."""
+    bundle = Bundle.open(folder)
+    preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", 1)
+    return Model(bundle, open_sessions(bundle, "cpu", 1), preprocess=preprocess)
+
+
+@pytest.mark.parametrize("bundle", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])
+def test_an_answer_longer_than_the_first_buffers_and_a_later_turn(bundle, request) -> None:
+    folder = request.getfixturevalue(bundle)
+    said = []
+    for model in (growing(folder), copying(folder)):
+        chat = model.chat()
+        first = chat.ask("What is on the mat?", MAT, max_new_tokens=220)
+        said.append((first.token_ids, chat.ask("And how many?", MAT, max_new_tokens=8).token_ids))
+    assert said[0] == said[1]
+    assert len(said[0][0]) == 220
+
+
+def test_two_turns_from_one_cache_do_not_disturb_each_other(pruned_bundle) -> None:
+    said = []
+    for model in (growing(pruned_bundle), copying(pruned_bundle)):
+        first, cache = turn(model, "What is on the mat?", MAT)
+        one, _ = turn(model, "And the cat?", cache=cache)
+        two, _ = turn(model, "Why so?", cache=cache)
+        assert turn(model, "And the cat?", cache=cache)[0] == one
+        said.append((first, one, two))
+    assert said[0] == said[1]
+
+
+def test_a_batch_with_padding_is_answered_without_buffers_and_one_without_in_them(pruned_bundle) -> None:
+    model = growing(pruned_bundle)
+    equal = [Request("What is it?", (), 3), Request("What is on?", (), 3)]
+    prompts = [model.reader.read(request.prompt, request.images, True) for request in equal]
+    lengths = [len(prompt.input_ids) for prompt in prompts]
+    shorter = [prompts[0], model.reader.read("What?", (), True)]
+    assert lengths[0] == lengths[1] > len(shorter[1].input_ids)
+    assert model.answer(prompts, equal)[1].buffers is not None
+    assert model.answer(shorter, equal)[1].buffers is None
+
+
+def turn(model: Model, prompt: str, *images, cache=None):
+    request = Request(prompt, images, 10)
+    answers, after = model.answer([model.reader.read(prompt, images, True)], [request], cache=cache)
+    return answers[0].token_ids, after
