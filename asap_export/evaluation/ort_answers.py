@@ -15,6 +15,7 @@ from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt
+from asap_export.runtime.providers import graph_file, growing_inputs
 from asap_export.runtime.request import Request
 from asap_export.runtime.session import Sessions, Tensor
 
@@ -46,8 +47,13 @@ class OrtAnswers:
         )
         self._graphs = {}
         for pruning, bundle in bundles.items():
-            sessions = Sessions(vision, embedding, OnnxRuntimeSession(bundle.graph_path("decoder")))
-            self._graphs[pruning] = Graphs(bundle.manifest, sessions, bundle.manifest.dtype)
+            decoder = OnnxRuntimeSession(graph_file(bundle, "decoder", "cpu"))
+            self._graphs[pruning] = Graphs(
+                bundle.manifest,
+                Sessions(vision, embedding, decoder),
+                bundle.manifest.dtype,
+                growing=growing_inputs(bundle, "cpu"),
+            )
         self._spec = first.manifest.model
         self._geometry = TileGeometry.of(self._spec)
 
@@ -62,7 +68,9 @@ class OrtAnswers:
     def answer(self, seen: Seen, pruning: PruningConfig, keep: int) -> list[list[int]]:
         """The new tokens of every question, the end token left out."""
         plain = self._graphs[pruning]
-        graphs = _SeenGraphs(plain.manifest, plain.sessions, plain.dtype, features=seen.features)
+        graphs = _SeenGraphs(
+            plain.manifest, plain.sessions, plain.dtype, growing=plain.growing, features=seen.features
+        )
         answers: dict[int, list[int]] = {}
         for head in seen.read.heads:
             if pruning.prunes:
