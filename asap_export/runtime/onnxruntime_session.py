@@ -3,6 +3,7 @@
 import ctypes
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProv
 # Scores are float32, and TF32's ten bits of mantissa would not be.
 _OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_AS_REQUESTED = 1  # of the arena's ways to grow; 0 doubles it
 _FATAL = 4  # of ONNX Runtime's severities: what it logs as an error it throws, too, and then it is told once
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")  # before the words of an exception
 _ONNX_BFLOAT16 = 16  # TensorProto.BFLOAT16, which numpy has no name for
@@ -55,6 +57,9 @@ class OnnxRuntimeSession:
             )
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL
+        if not mapped and provider == "cpu":
+            _share_memory()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         if mapped:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
@@ -128,6 +133,16 @@ class OnnxRuntimeSession:
     def end_profiling(self) -> Path:
         """The file with the events of all runs of a session that was opened with ``profile``."""
         return Path(self._session.end_profiling())
+
+
+@cache
+def _share_memory() -> None:
+    """One memory arena for all sessions of the process, which grows by what is asked for.
+
+    By default each session has its own, and doubles it when it grows: a prompt then holds up to twice its need.
+    """
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
 
 
 def _wants_memory(error: Exception) -> bool:
