@@ -11,6 +11,9 @@ from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Triton reads it when a kernel is defined, so before any test imports one.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell starts what it runs in the background with Ctrl-C ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

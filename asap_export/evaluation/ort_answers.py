@@ -129,9 +129,13 @@ def _portions(by_length: Mapping[int, list[int]], head: int, heads: int) -> Iter
 
 def _repeated(cache: Cache, rows: int) -> Cache:
     """One row's cache as that of several."""
+    layers = {name: value.numpy() for name, value in cache.layers.items()}
+    if cache.buffers is not None:
+        layers |= cache.buffers.content(cache.mask.shape[1])
     return replace(
         cache,
-        layers={name: np.repeat(value.numpy(), rows, axis=0) for name, value in cache.layers.items()},
+        layers={name: np.repeat(value, rows, axis=0) for name, value in layers.items()},
+        buffers=None,
         mask=np.repeat(cache.mask, rows, axis=0),
         fed=np.repeat(cache.fed, rows),
     )

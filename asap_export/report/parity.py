@@ -88,7 +88,8 @@ def _others(checks: list[Facts]) -> Table:
     for name in ("not passed", "in", "max error", "why"):
         table.add_column(name, overflow="fold")
     for check in checks:
-        verdict = Text(f"{check['verdict']} {check['name']}", style=_STYLES[check["verdict"]])
+        form = " (cpu)" if check["group"] == "cpu" else ""
+        verdict = Text(f"{check['verdict']} {check['name']}{form}", style=_STYLES[check["verdict"]])
         table.add_row(verdict, check["case"], _number(check["max_error"]), check["detail"])
     return table
 

@@ -75,7 +75,11 @@ def test_a_bf16_bundle_is_checked_through_a_float32_copy_with_the_same_codes(sho
 def test_activations_of_8_bits_are_left_out_and_said(short, tmp_path):
     folder = tmp_path / "bundle"
     request = ExportRequest(
-        short, output=folder, dtype="fp32", quantization=Quantization(), cpu_passes=get_args(CpuPass)
+        short,
+        output=folder,
+        dtype="fp32",
+        quantization=Quantization(block_size=32),
+        cpu_passes=get_args(CpuPass),
     )
     export(request)
     decoder = onnx.load(folder / "decoder.cpu.onnx", load_external_data=False)

@@ -10,7 +10,6 @@ import golden_cases
 import pytest
 import torch
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are defined
 triton = pytest.importorskip("triton")
 
 from asap_export.pruning.device import kernels  # noqa: E402
