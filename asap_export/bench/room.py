@@ -6,7 +6,7 @@ from pathlib import Path
 from asap_export.bench.records import Contender
 from asap_export.bundle import Bundle
 from asap_export.pruning.flops import DTYPE_BYTES
-from asap_export.runtime.memory import memory_needed
+from asap_export.runtime.memory import memory_needed, scores_in_blocks
 from asap_export.runtime.providers import weight_memory
 from asap_export.spec import ModelSpec
 
@@ -18,7 +18,7 @@ _PROGRAM = 300_000_000  # bytes of Python and its libraries
 
 def needed_by(contender: Contender, spec: ModelSpec, tokens: int, longest_cache: int) -> int:
     """Bytes that a contender takes at most, about: weights, and a dense prefill or its longest cache."""
-    return _PROGRAM + _weights(contender, spec) + _run(spec, max(tokens, longest_cache))
+    return _PROGRAM + _weights(contender, spec) + _run(contender, spec, max(tokens, longest_cache))
 
 
 def needed_together(contenders: Sequence[Contender], spec: ModelSpec, tokens: int, longest_cache: int) -> int:
@@ -26,17 +26,19 @@ def needed_together(contenders: Sequence[Contender], spec: ModelSpec, tokens: in
 
     ONNX Runtime keeps what a prefill took, and makes the caches of later ones in it; the others keep a cache only.
     """
-    run, total = _run(spec, max(tokens, longest_cache)), 0
+    total = passing = 0
     for contender in contenders:
+        run = _run(contender, spec, max(tokens, longest_cache))
         kept = run if contender.kind == "bundle" else _cache(spec, longest_cache)
         total += _PROGRAM + _weights(contender, spec) + kept
-    others = any(contender.kind != "bundle" for contender in contenders)
-    return total + (run if others else 0)
+        passing = max(passing, run - kept)
+    return total + passing
 
 
-def _run(spec: ModelSpec, tokens: int) -> int:
+def _run(contender: Contender, spec: ModelSpec, tokens: int) -> int:
     """Of a prefill, whose cache has no predecessor."""
-    return memory_needed(spec, 1, tokens, 0) - _cache(spec, tokens)
+    blocks = contender.kind == "bundle" and scores_in_blocks(Bundle.open(contender.source).manifest)
+    return memory_needed(spec, 1, tokens, 0, blocks) - _cache(spec, tokens)
 
 
 def _cache(spec: ModelSpec, tokens: int) -> int:

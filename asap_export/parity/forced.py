@@ -41,6 +41,7 @@ class DecoderForm(NamedTuple):
     stored: StoredGraph
     canonical: StoredGraph
     passes: tuple[CpuPass, ...] = ()
+    rounds: bool = False  # in the bundle it also rounds activations to 8 bits
 
     def open(self, provider: str = "cpu") -> OnnxRuntimeSession:
         """A session on the form as it is stored."""

@@ -83,7 +83,8 @@ def test_all_have_caches_of_the_same_keys_behind_the_prompt(models, workload):
             assert model.cache_length(state) == length
             valid, held = model.kv_bytes(state)
             spec = model.spec
-            assert valid == held == 2 * 4 * spec.layers * spec.kv_heads * spec.head_dim * length
+            assert valid == 2 * 4 * spec.layers * spec.kv_heads * spec.head_dim * length
+            assert held >= valid  # caches that grow in place have room to spare
             assert len(model.decode(state, 3)) == 3 and model.cache_length(state) == length
         for other in keys[1:]:
             np.testing.assert_allclose(other, keys[0], atol=1e-3, rtol=1e-3)
@@ -91,7 +92,8 @@ def test_all_have_caches_of_the_same_keys_behind_the_prompt(models, workload):
 
 def last_key(state) -> np.ndarray:
     if hasattr(state, "fed"):
-        return array([tensor for name, tensor in state.layers.items() if name.endswith("key")][-1])
+        caches = {**state.layers, **(state.buffers.content(state.mask.shape[1]) if state.buffers else {})}
+        return array([tensor for name, tensor in caches.items() if name.endswith("key")][-1])
     layers = state.past if hasattr(state, "past") else state.layers
     return array(layers[-1][0])
 

@@ -63,6 +63,14 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ["--cpu-passes", "faster"],
+            "expected --cpu-passes among fused-attention, blockwise-soft-mask, skipped-cut",
+        ),
+        (
+            ["--cpu-passes", "int8-activations"],
+            "expected int8-activations with --quantize int4 and --engine ort",
+        ),
         (["--keep", "0"], "expected --keep of at least 1 visual token, found 0"),
         (["--keep", "337"], "expected --keep of at most 336, the most visual tokens"),
         (["--keep-ratio", "0"], "expected --keep-ratio in (0, 1], found 0"),

@@ -1,15 +1,17 @@
 """A quantized bundle: its export error is compared, what quantization costs is told beside it."""
 
 import json
+from typing import get_args
 
 import numpy as np
+import onnx
 import pytest
 from damaged_bundles import change_tensor
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.export import ExportRequest, export
 from asap_export.parity import verify
-from asap_export.spec import Quantization
+from asap_export.spec import CpuPass, Quantization
 
 CODES = "model.language_model.layers.1.mlp.up_proj.weight.codes"
 SCALES = "model.language_model.layers.1.mlp.up_proj.weight.scales"
@@ -68,3 +70,22 @@ def test_a_bf16_bundle_is_checked_through_a_float32_copy_with_the_same_codes(sho
     assert report.verdict != "FAIL", failed(report)
     assert "a float32 copy" in report.notes[-1]
     assert report.quantization is not None
+
+
+def test_activations_of_8_bits_are_left_out_and_said(short, tmp_path):
+    folder = tmp_path / "bundle"
+    request = ExportRequest(
+        short, output=folder, dtype="fp32", quantization=Quantization(), cpu_passes=get_args(CpuPass)
+    )
+    export(request)
+    decoder = onnx.load(folder / "decoder.cpu.onnx", load_external_data=False)
+    levels = [
+        attribute.i
+        for node in decoder.graph.node
+        for attribute in node.attribute
+        if attribute.name == "accuracy_level"
+    ]
+    assert set(levels) == {4} and len(levels) == 3 * 7 + 1
+    report = verify(folder, provider="cpu", layers=3, max_new_tokens=2)
+    assert report.verdict == "PASS", failed(report)
+    assert any("int8-activations was left out of the comparison" in note for note in report.notes)

@@ -10,6 +10,7 @@ from asap_export.graph.cpu.attention import CAPACITY, fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
 from asap_export.graph.cpu.functions import attach_cpu_functions
 from asap_export.graph.cpu.int8 import round_activations
+from asap_export.graph.cpu.rows import rotate_rows
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass
 
@@ -29,6 +30,7 @@ def lower_for_cpu(model: ir.Model, passes: Sequence[CpuPass] = DEFAULT_CPU_PASSE
     ``int8-activations`` rounds visibly."""
     if not passes:
         return
+    rotate_rows(model)
     for name in CPU_PASSES:
         if name in passes:
             _PASSES[name](model)

@@ -2,8 +2,7 @@
 
 The Attention of ONNX Runtime's CPU provider holds all scores of all heads, and the cache is concatenated before it
 at every step. Its GroupQueryAttention works in tiles, skips what the causal mask closes, and writes the new tokens
-behind the cached ones, in place where the caller binds the same buffer as past and as present. Rotation takes rows
-as the projections leave them, so nothing is transposed on the way.
+behind the cached ones, in place where the caller binds the same buffer as past and as present.
 """
 
 from typing import NamedTuple
@@ -11,9 +10,10 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from asap_export.graph.cpu.functions import call
+from asap_export.graph.cpu.rows import known_size, producer_of, take_over
 from asap_export.graph.cpu.stages import Stages, is_soft, valid_of
 
-__all__ = ["CAPACITY", "fuse_attention", "known_size", "take_over"]
+__all__ = ["CAPACITY", "fuse_attention"]
 
 CAPACITY = "capacity"  # the dimension of caches that may be longer than what they hold
 
@@ -27,7 +27,6 @@ def fuse_attention(model: ir.Model) -> None:
     stages = Stages(graph)
     fused: list[tuple[_Layer, ir.Value]] = []
     for node in [node for node in graph if node.op_type == "Attention"]:
-        _rotate_rows(graph, node)
         mask = node.inputs[3]
         assert mask is not None
         if not is_soft(mask):
@@ -51,15 +50,15 @@ class _Layer(NamedTuple):
 
 
 def _layer(attention: ir.Node) -> _Layer:
-    query, key, value = (_producer(value) for value in attention.inputs[:3])
+    query, key, value = (producer_of(value) for value in attention.inputs[:3])
     back = _only_user(_only_user(attention, "Transpose"), "Reshape")
-    new_key, new_value = _producer(key.inputs[1]), _producer(value.inputs[1])
+    new_key, new_value = producer_of(key.inputs[1]), producer_of(value.inputs[1])
     return _Layer(attention, _rows(query), _rows(new_key), _rows(new_value), key, value, back)
 
 
 def _rows(transpose: ir.Node) -> ir.Value:
     """The value [B, T, H·d] that was split into heads [B, H, T, d]."""
-    rows = _producer(transpose.inputs[0]).inputs[0]
+    rows = producer_of(transpose.inputs[0]).inputs[0]
     assert rows is not None
     return rows
 
@@ -75,32 +74,6 @@ def _fuse(graph: ir.Graph, layer: _Layer, stages: Stages, valid: ir.Value) -> No
     graph.insert_before(attention, node)
     for old, new in zip((layer.rows, layer.keys, layer.values), node.outputs, strict=True):
         take_over(old.outputs[0], new)
-
-
-def take_over(old: ir.Value, new: ir.Value) -> None:
-    """Let a value stand wherever another one did, under its name."""
-    new.name, new.shape, new.type = old.name, old.shape, old.type
-    old.name = f"{old.name}.replaced"
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-
-
-def _rotate_rows(graph: ir.Graph, attention: ir.Node) -> None:
-    """Rotate query and key as rows [B, T, H·d], before they are split into heads."""
-    for value in (attention.inputs[0], _producer(attention.inputs[1]).inputs[1]):
-        rotation = _producer(value)
-        if rotation.op_type != "RotaryEmbedding":
-            raise ValueError(f"expected a rotary embedding before an attention, found {rotation}")
-        transpose = _producer(rotation.inputs[0])
-        reshape = _producer(transpose.inputs[0])
-        out = rotation.outputs[0]
-        heads = known_size(out, 1)
-        turned = ir.node(
-            "RotaryEmbedding", [reshape.inputs[0], *rotation.inputs[1:]], attributes={"num_heads": heads}
-        )
-        split = ir.node("Reshape", [turned.outputs[0], reshape.inputs[1]])
-        final = ir.node("Transpose", [split.outputs[0]], attributes={"perm": [0, 2, 1, 3]})
-        graph.insert_before(rotation, [turned, split, final])
-        take_over(out, final.outputs[0])
 
 
 def _open_caches(graph: ir.Graph, layers: list[_Layer]) -> None:
@@ -142,21 +115,6 @@ def _axis(shape: ir.Node) -> int | None:
     """The one dimension that a Shape node gives; None where it gives several."""
     start, end = shape.attributes.get_int("start", 0), shape.attributes.get_int("end", None)
     return start if end == start + 1 else None
-
-
-def known_size(value: ir.Value | None, axis: int) -> int:
-    """The size of a dimension that the graph states as a number; ValueError where it does not."""
-    size = value.shape[axis] if value is not None and value.shape is not None else None
-    if not isinstance(size, int):
-        raise ValueError(f"expected a known size of axis {axis} of {value}")
-    return size
-
-
-def _producer(value: ir.Value | None) -> ir.Node:
-    node = value.producer() if value is not None else None
-    if node is None:
-        raise ValueError(f"expected {value} to be computed")
-    return node
 
 
 def _only_user(node: ir.Node, kind: str) -> ir.Node:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from asap_export.graph.cpu.attention import known_size, take_over
 from asap_export.graph.cpu.functions import CPU_DOMAIN, call
+from asap_export.graph.cpu.rows import known_size, take_over
 from asap_export.graph.operators import DOMAIN
 
 __all__ = ["skip_cut"]
@@ -52,6 +52,10 @@ def skip_cut(model: ir.Model) -> None:
     graph.extend([condition, choice])
     for old, new in zip((after, kept, *(trim.trimmed for trim in trims)), choice.outputs, strict=True):
         take_over(old, new)
+    topk = next(
+        node for node in graph if node.op_type == "AsapTopK"
+    )  # its length is asked for behind the cut
+    ir.convenience.replace_all_uses_with(topk.outputs[0], choice.outputs[1])
     graph.sort()
 
 

@@ -6,8 +6,8 @@ head. Row by row the mask is two short vectors, so attention in blocks of rows m
 
 import onnx_ir as ir
 
-from asap_export.graph.cpu.attention import take_over
 from asap_export.graph.cpu.functions import call
+from asap_export.graph.cpu.rows import take_over
 from asap_export.graph.cpu.stages import Stages, is_soft, valid_of
 
 __all__ = ["soft_mask_in_blocks"]

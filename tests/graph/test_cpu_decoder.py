@@ -1,0 +1,200 @@
+"""The decoder for ONNX Runtime's CPU provider: it computes what decoder.onnx computes, with less."""
+
+import json
+import os
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asap_export.graph.cpu import lower_for_cpu
+from asap_export.graph.cpu.functions import attach_cpu_functions, call
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+
+PASSES = ("fused-attention", "blockwise-soft-mask", "skipped-cut")
+CASES = {
+    "a prompt": {"new": 24, "visual": range(5, 15), "kept": 20},
+    "a later turn with an image": {"new": 24, "past": 7, "visual": range(5, 15), "kept": 20},
+    "a later turn of text": {"new": 9, "past": 7},
+    "a decode step": {"new": 1, "past": 30},
+    "every visual token kept": {"new": 24, "visual": range(5, 15), "kept": 24},
+    "two rows": {"new": 24, "visual": range(5, 15), "kept": 20, "rows": 2},
+    "two padded rows": {"new": 24, "visual": range(9, 15), "kept": 20, "rows": 2, "padding": (0, 6)},
+    "two rows in a later turn": {"new": 5, "past": 7, "rows": 2},
+    "a step of two padded rows": {"new": 1, "past": 9, "rows": 2, "padding": (0, 3)},
+}
+
+
+def lowered(folder, passes=PASSES):
+    model = ir.load(folder / "decoder.onnx")
+    lower_for_cpu(model, passes)
+    return ir.to_proto(model)
+
+
+def feeds_of(model, new, past=0, visual=(), kept=None, rows=1, padding=None):
+    """Inputs of a run, as far as the graph has them; ``padding``: invalid columns on the left of each row."""
+    random = np.random.default_rng(new + past)
+    names = {value.name: value for value in model.graph.input}
+    early = 2 if "early_attention_mask" in names else 0
+    valid = np.ones((rows, past + new), np.int64)
+    for row, columns in enumerate(padding or (0,) * rows):
+        valid[row, :columns] = 0
+    positions = np.maximum(valid.cumsum(axis=1) - 1, 0)[:, past:]
+    is_visual = np.isin(np.arange(new), list(visual))[None] & (valid[:, past:] == 1)
+    feeds = {
+        "inputs_embeds": random.normal(size=(rows, new, 128)).astype(np.float32),
+        "attention_mask": valid,
+        "early_attention_mask": np.concatenate([valid[:, :1].repeat(early, 1), valid], axis=1),
+        "position_ids": positions,
+        "visual_mask": is_visual,
+        "kept_length": np.array(kept or new),
+    }
+    feeds = {name: value for name, value in feeds.items() if name in names}
+    for name, value in names.items():
+        if name not in feeds:
+            heads, head_dim = (value.type.tensor_type.shape.dim[axis].dim_value for axis in (1, 3))
+            length = past + (early if int(name.split(".")[1]) < 2 else 0)
+            feeds[name] = random.normal(size=(rows, heads, length, head_dim)).astype(np.float32)
+    return feeds
+
+
+def opened(model, folder):
+    """A function that runs the model."""
+    session = OnnxRuntimeSession(model.SerializeToString(), weights=folder, threads=1, fold_constants=False)
+    return lambda feeds: session.run(feeds, on_host=[value.name for value in model.graph.output])
+
+
+@pytest.mark.parametrize("bundle_name", ["pruned_bundle", "dense_bundle", "untrimmed_bundle"])
+@pytest.mark.parametrize("passes", [PASSES, *((name,) for name in PASSES)], ids=",".join)
+def test_it_computes_what_decoder_onnx_computes(bundle_name, passes, request):
+    folder = request.getfixturevalue(bundle_name)
+    whole = onnx.load(folder / "decoder.onnx", load_external_data=False)
+    canonical, other = opened(whole, folder), opened(lowered(folder, passes), folder)
+    for case, settings_ in CASES.items():
+        feeds = feeds_of(whole, **settings_)
+        expected, found = canonical(feeds), other(feeds)
+        assert expected.keys() == found.keys()
+        for name in expected:
+            scale = np.abs(expected[name]).max(initial=0.0) or 1.0
+            assert expected[name].shape == found[name].shape, (case, name)
+            np.testing.assert_allclose(
+                found[name], expected[name], atol=2e-5 * scale, err_msg=f"{case}: {name}"
+            )
+
+
+@pytest.mark.parametrize("score", ["received", "salience"])
+def test_every_score_is_what_it_was(exported, score):
+    folder = exported(f"score-{score}", "fp32", score=score)
+    whole = onnx.load(folder / "decoder.onnx", load_external_data=False)
+    canonical, other = opened(whole, folder), opened(lowered(folder), folder)
+    for case in ("a prompt", "a later turn with an image", "two padded rows", "a decode step"):
+        feeds = feeds_of(whole, **CASES[case])
+        expected, found = canonical(feeds), other(feeds)
+        np.testing.assert_array_equal(found["kept_index"], expected["kept_index"])
+        np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4)
+
+
+def test_a_pass_that_is_left_out_leaves_its_nodes(pruned_bundle):
+    kinds = {name: {node.op_type for node in lowered(pruned_bundle, (name,)).graph.node} for name in PASSES}
+    assert "CausalAttention" in kinds["fused-attention"] and "AsapMask" in kinds["fused-attention"]
+    assert (
+        "SoftMaskedAttention" in kinds["blockwise-soft-mask"] and "Attention" in kinds["blockwise-soft-mask"]
+    )
+    assert "If" in kinds["skipped-cut"] and "AsapTopK" not in kinds["skipped-cut"]
+    stored = onnx.load(pruned_bundle / "decoder.cpu.onnx", load_external_data=False)
+    assert not {"Attention", "AsapMask", "AsapTopK"} & {node.op_type for node in stored.graph.node}
+
+
+def test_new_tokens_are_written_into_buffers_that_are_past_and_present_at_once(pruned_bundle):
+    decoder = onnx.load(pruned_bundle / "decoder.cpu.onnx", load_external_data=False)
+    session = OnnxRuntimeSession(pruned_bundle / "decoder.cpu.onnx", threads=1)
+    feeds = feeds_of(decoder, new=1, past=30)
+    outputs = [value.name for value in decoder.graph.output]
+    expected = session.run(feeds, on_host=outputs)
+    growing = [
+        value.name for value in decoder.graph.input if value.type.tensor_type.shape.dim[2:3]
+        and value.type.tensor_type.shape.dim[2].dim_param == "capacity"
+    ]  # fmt: skip
+    assert len(growing) == 2 * 6  # of the six layers behind the cut
+
+    buffers = {name: np.full((1, 2, 50, 64), 7.0, np.float32) for name in growing}
+    for name, buffer in buffers.items():
+        buffer[:, :, :30] = feeds[name]
+    into = {name.replace("past_key_values", "present"): buffer for name, buffer in buffers.items()}
+    found = session.run({**feeds, **buffers}, on_host=outputs, into=into)
+    np.testing.assert_array_equal(found["logits"], expected["logits"])
+    for name, buffer in into.items():
+        np.testing.assert_array_equal(buffer[:, :, :31], expected[name])
+        assert (buffer[:, :, 31:] == 7.0).all()
+
+
+def test_a_step_runs_no_selection(pruned_bundle, tmp_path):
+    """ONNX Runtime's profile names the nodes that ran: sorting is done for a prompt, and for no step."""
+    decoder = onnx.load(pruned_bundle / "decoder.cpu.onnx", load_external_data=False)
+    ran = {}
+    for case in ("a prompt", "a decode step"):
+        session = OnnxRuntimeSession(
+            pruned_bundle / "decoder.cpu.onnx", threads=1, profile=tmp_path / case.replace(" ", "-")
+        )
+        session.run(feeds_of(decoder, **CASES[case]))
+        events = json.loads(session.end_profiling().read_text())
+        ran[case] = {event["args"]["op_name"] for event in events if "op_name" in event.get("args", {})}
+    assert "TopK" in ran["a prompt"]
+    assert "TopK" not in ran["a decode step"]
+
+
+def attention_model():
+    """SoftMaskedAttention and ScoreInBlocks, beside the whole mask."""
+    names = {
+        "query": ir.DataType.FLOAT, "key": ir.DataType.FLOAT, "value": ir.DataType.FLOAT,
+        "visual_mask": ir.DataType.BOOL, "valid": ir.DataType.BOOL, "row_weight": ir.DataType.FLOAT,
+        "plain": ir.DataType.BOOL,
+    }  # fmt: skip
+    values = {name: ir.Value(name=name, type=ir.TensorType(kind)) for name, kind in names.items()}
+    query, key, value, visual, valid, weight, plain = values.values()
+    attributes = {"lambda_max": 0.5, "scale": 0.25}
+    attend = call("SoftMaskedAttention", [query, key, value, visual, valid, plain], attributes, 3)
+    score = call("ScoreInBlocks", [query, key, visual, valid, weight, plain], attributes)
+    outputs = [*attend.outputs, *score.outputs]
+    for name, output in zip(("output", "mass", "salience", "score"), outputs, strict=True):
+        output.name, output.type = name, ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        list(values.values()), outputs, nodes=[attend, score], opset_imports={"": 23}, name="one"
+    )
+    model = ir.Model(graph, ir_version=11)
+    attach_cpu_functions(model)
+    return ir.to_proto(model).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def in_blocks():
+    return OnnxRuntimeSession(attention_model(), threads=os.cpu_count())
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    new=st.sampled_from([1, 2, 511, 512, 513, 700, 1024, 1025]),
+    past=st.sampled_from([0, 1, 300]),
+    part=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_blocks_are_the_whole_mask(in_blocks, new, past, part, seed):
+    random = np.random.default_rng(seed)
+    visual = random.random((1, new)) < part
+    feeds = {
+        "query": random.normal(size=(1, 4, new, 16)).astype(np.float32),
+        "key": random.normal(size=(1, 2, past + new, 16)).astype(np.float32),
+        "value": random.normal(size=(1, 2, past + new, 16)).astype(np.float32),
+        "visual_mask": visual,
+        "valid": np.ones((1, past + new), bool),
+        "row_weight": (visual / max(1, visual.sum())).astype(np.float32),
+    }
+    names = ("output", "mass", "salience", "score")
+    blocks, whole = (
+        in_blocks.run({**feeds, "plain": np.array(plain)}, on_host=names) for plain in (True, False)
+    )
+    for name in names:
+        np.testing.assert_allclose(blocks[name], whole[name], atol=2e-6, err_msg=name)
