@@ -30,14 +30,16 @@ def memory_needed(model: ModelSpec, rows: int, new: int, cached: int, blocks: bo
 def scores_in_blocks(manifest: Manifest) -> bool:
     """Whether the decoder for the CPU holds attention scores of a block of rows alone, where tokens are plain.
 
-    ONNX Runtime's fused attention holds all of them in fp16, and the scores "received" and "text" need every row.
+    ONNX Runtime's fused attention holds all of them in fp16, and the scores "received" and "text" need every row
+    where the mask is causal.
     """
     decoder, pruning = manifest.cpu_decoder, manifest.pruning
+    soft = pruning.method == "asap" and pruning.bidirectional
     return (
         decoder is not None
         and manifest.dtype == "fp32"
         and {"fused-attention", "blockwise-soft-mask"} <= set(decoder.passes)
-        and (not pruning.prunes or pruning.score in ("last", "salience"))
+        and (not pruning.prunes or soft or pruning.score in ("last", "salience"))
     )
 
 

@@ -26,10 +26,10 @@ from asap_export.bundle import (
     TurnParts,
     manifest_schema,
 )
-from asap_export.bundle.manifest import CpuPass, GraphName
+from asap_export.bundle.manifest import GraphName
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import ModelSpec, Quantization
+from asap_export.spec import CpuPass, ModelSpec, Quantization
 
 counts = st.integers(1, 2**40)
 names = st.text(string.ascii_letters + string.digits + "._-äß", min_size=1, max_size=12)

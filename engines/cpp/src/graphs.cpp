@@ -71,7 +71,8 @@ Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> cons
         on_host.insert("kept_index");
     }
     HostTensors into;
-    auto written = buffers(cache, cache.length + kept_length);
+    std::int64_t const stay = prunes ? kept_length : count;
+    auto written = buffers(cache, cache.length + stay);
     if (written)
         for (auto const& [name, array] : written->arrays()) {
             inputs[name] = array;
@@ -79,10 +80,10 @@ Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> cons
         }
     Tensors const outputs = sessions_.decoder->run(inputs, on_host, into);
     auto kept = prunes ? as_integers(*outputs.at("kept_index")) : all_places(visual_mask.size());
-    if (length(kept.size()) != kept_length)
-        throw Error("expected " + std::to_string(kept_length) + " tokens kept by the decoder, found " +
+    if (length(kept.size()) != stay)
+        throw Error("expected " + std::to_string(stay) + " tokens kept by the decoder, found " +
                     std::to_string(kept.size()) + "; export the bundle again");
-    KvCache next = cache.grown(count, kept_length, outputs, std::move(written));
+    KvCache next = cache.grown(count, stay, outputs, std::move(written));
     auto logits = as_floats(*outputs.at("logits"));
     if (logits.empty()) throw Error("expected logits from decoder.onnx, found none; export the bundle again");
     return {std::move(logits), std::move(kept), std::move(next)};

@@ -139,7 +139,8 @@ bool scores_in_blocks(Manifest const& manifest) {
     for (char const* const pass : {"fused-attention", "blockwise-soft-mask"})
         if (std::find(passes.begin(), passes.end(), pass) == passes.end()) return false;
     auto const& pruning = manifest.pruning;
-    return !pruning.prunes() || pruning.score == "last" || pruning.score == "salience";
+    bool const soft = pruning.method == "asap" && pruning.bidirectional;
+    return !pruning.prunes() || soft || pruning.score == "last" || pruning.score == "salience";
 }
 
 void RunMemory::check(double needed, std::int64_t count) const {

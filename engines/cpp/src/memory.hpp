@@ -27,7 +27,7 @@ bool weights_stay_on_disk(Bundle const& bundle, std::int64_t available);
 double memory_needed(ModelSpec const& model, std::int64_t count, std::int64_t cached, bool blocks);
 
 /// Whether the decoder for the CPU holds attention scores of a block of rows alone. ONNX Runtime's fused attention
-/// holds all of them in fp16, and the scores "received" and "text" need every row.
+/// holds all of them in fp16, and the scores "received" and "text" need every row where the mask is causal.
 bool scores_in_blocks(Manifest const& manifest);
 
 /// Of a model on the CPU. What a run has taken ONNX Runtime keeps for the next, so it is asked for once. Thread-safe.
