@@ -52,6 +52,7 @@ def known_size(value: ir.Value | None, axis: int) -> int:
 
 
 def producer_of(value: ir.Value | None) -> ir.Node:
+    """The node that computes a value. Raises ValueError where it is missing, or an input of the graph."""
     node = value.producer() if value is not None else None
     if node is None:
         raise ValueError(f"expected {value} to be computed")
