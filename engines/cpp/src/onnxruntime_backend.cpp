@@ -8,6 +8,7 @@
 #include <asap/error.hpp>
 
 #include "onnxruntime_error.hpp"
+#include "shared_arena.hpp"
 
 namespace asap::detail {
 
@@ -66,8 +67,9 @@ ONNXTensorElementDataType onnx_type(Dtype dtype) {
 
 class OnnxRuntimeSession final : public GraphSession {
 public:
-    OnnxRuntimeSession(Ort::Session session, bool cuda, std::string name)
-        : session_(std::move(session)),
+    OnnxRuntimeSession(std::unique_ptr<SharedArena const> arena, Ort::Session session, bool cuda, std::string name)
+        : arena_(std::move(arena)),
+          session_(std::move(session)),
           name_(std::move(name)),
           host_(Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeDefault)),
           device_(cuda ? Ort::MemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault)
@@ -126,6 +128,7 @@ private:
                                         onnx_type(tensor.dtype()));
     }
 
+    std::unique_ptr<SharedArena const> arena_;
     Ort::Session session_;
     std::string name_;
     Ort::MemoryInfo host_, device_;
@@ -143,10 +146,15 @@ void append_cuda(Ort::SessionOptions& options) {
     options.AppendExecutionProvider_CUDA_V2(*cuda);
 }
 
+bool shares_arena(OnnxRuntimeOptions const& options) {
+    return options.shared_arena && !options.mapped && !options.cuda;
+}
+
 Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
     Ort::SessionOptions result;
     result.SetLogSeverityLevel(kQuiet);
     if (options.threads) result.SetIntraOpNumThreads(*options.threads);
+    if (shares_arena(options)) result.AddConfigEntry("session.use_env_allocators", "1");
     if (options.mapped) {
         result.SetGraphOptimizationLevel(ORT_DISABLE_ALL);
         result.DisableCpuMemArena();  // it would keep what one layer needed for the next
@@ -180,8 +188,10 @@ std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std:
             "expected ONNX Runtime with CUDAExecutionProvider, found only cpu; link a build of it with "
             "CUDA or use --provider cpu");
     try {
+        auto arena = shares_arena(options) ? std::make_unique<SharedArena const>() : nullptr;
         Ort::Session session(environment, file.c_str(), session_options(options));
-        return std::make_unique<OnnxRuntimeSession>(std::move(session), options.cuda, file.filename().string());
+        return std::make_unique<OnnxRuntimeSession>(std::move(arena), std::move(session), options.cuda,
+                                                    file.filename().string());
     } catch (Ort::Exception const& error) {
         throw not_opened(file.string(), error);
     }

@@ -15,6 +15,7 @@ struct OnnxRuntimeOptions {
     bool cuda = false;
     std::optional<int> threads;  // of one operator; one for each core by default
     bool mapped = false;         // weights stay in their file until a run needs them, as wide as they are
+    bool shared_arena = true;    // with all such sessions of the process on the CPU, but mapped ones
 };
 
 /// Whether the ONNX Runtime that this program runs with has the CUDA provider.

@@ -93,6 +93,7 @@ Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provid
     settings.cuda = provider == Provider::cuda;
     settings.threads = options.threads;
     settings.mapped = mapped;
+    settings.shared_arena = options.shared_arena;
     auto const open = [&](char const* graph) {
         return open_onnxruntime(environment, graph_file(bundle, graph, provider), settings);
     };

@@ -30,6 +30,11 @@ struct LoadOptions {
     Provider provider = Provider::automatic;
     std::optional<int> threads;   ///< of one operator on the CPU; by default one for each core
     void* cuda_stream = nullptr;  ///< a cudaStream_t that TensorRT runs in; null: one of the model's own
+
+    /// Models on the CPU take memory from one arena, which is registered with ONNX Runtime's environment as long as one
+    /// of them lives, and which sessions of the application's with "session.use_env_allocators" share. False where the
+    /// application registers an allocator of its own: every graph then has an arena to itself, which takes more memory.
+    bool shared_arena = true;
 };
 
 /// Answers questions about images. A model may be used by several threads at once: every call of `generate` has a KV
