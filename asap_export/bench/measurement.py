@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from asap_export.bench.contenders import bundle_contenders, peer_contenders
+from asap_export.bench.contenders import bundle_contenders, peer_contenders, sizes_of
 from asap_export.bench.prepare import Like, converted_for_openvino, prepared
 from asap_export.bench.records import SCHEMA, Contender, Workload
 from asap_export.bench.request import BenchRequest, checked
@@ -94,13 +94,19 @@ def _subjects(
     source = bundles[0].manifest.source
     known = None if source.id == "demo" else source.id
     try:
-        return open_checkpoint(request.model or known, None, progress).folder, bundles
+        checkpoint = open_checkpoint(request.model or known, None, progress)
     except UserError as error:
         if request.model is not None or request.peers is not None:
             raise
         reason = f"{error}; give the checkpoint's place with --model"
         skipped += [{"name": name, "reason": reason} for name in names]
         return None, bundles
+    if sizes_of(checkpoint.spec) != sizes_of(bundles[0].manifest.model):
+        raise UserError(
+            f"expected the checkpoint that {bundles[0].path} was made of, found a model of other sizes in "
+            f"{checkpoint.folder}; change --model"
+        )
+    return checkpoint.folder, bundles
 
 
 def _cache_folder() -> Path:
@@ -141,6 +147,11 @@ def _workload(request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, fol
         images = request.image_count or 1
         most = max_visual_tokens(geometry)
         tokens = wanted if wanted is not None else images * min(VISUAL_TOKENS, most)
+        if request.image_count is not None and tokens > images * most:
+            raise UserError(
+                f"expected --visual-tokens of at most {images * most:,}, what {images} of these images can have, "
+                f"found {tokens:,}; lower it, or leave --images out"
+            )
         return _drawn(request, spec, pruned, folder, tokens)
     sizes = []
     for file in request.images:

@@ -1,6 +1,7 @@
 """What the user asks to be measured, checked before the long work."""
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -92,6 +93,12 @@ def checked(request: BenchRequest) -> tuple[str, ...]:
     ):
         if given is not None and "openvino-genai" not in names:
             raise UserError(f"expected {option} with the peer openvino-genai, found it alone; add the peer")
+    if request.openvino_python is not None and shutil.which(request.openvino_python) is None:
+        raise UserError(
+            f"expected a Python at {request.openvino_python}, found none; check --openvino-python"
+        )
+    if request.openvino_model is not None and not request.openvino_model.is_dir():
+        raise UserError(f"expected a folder at {request.openvino_model}, found none; check --openvino-model")
     for file in request.images:
         read_image(file)
     return names
