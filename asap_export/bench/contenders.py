@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from asap_export.bench.records import Contender
+from asap_export.bench.records import BenchProvider, Contender
 from asap_export.bundle import Bundle
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
@@ -35,7 +35,7 @@ def chosen_peers(listed: str | None) -> tuple[str, ...]:
     return names
 
 
-def bundle_contenders(bundles: Sequence[Bundle]) -> list[Contender]:
+def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu") -> list[Contender]:
     """A contender for each bundle, by the name of its folder. Raises UserError where two have the same name, or
     where they are of different models."""
     contenders = []
@@ -53,6 +53,7 @@ def bundle_contenders(bundles: Sequence[Bundle]) -> list[Contender]:
                 dtype=f"{manifest.dtype}{quantized}",
                 method=method,
                 pruning=asdict(manifest.pruning),
+                provider=provider,
             )
         )
     for name, count in Counter(contender.name for contender in contenders).items():

@@ -41,42 +41,66 @@ PROMPT = "What is shown in this picture?"
 def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Facts:
     """Measure; JSON values, raw samples included (docs/benchmark.md). Raises UserError before the long work."""
     names = checked(request)
-    threads = request.threads or len(os.sched_getaffinity(0))
     skipped: list[Facts] = []
+    if request.provider != "cpu":
+        skipped += [{"name": name, "reason": "runs on the CPU"} for name in names]
+        names = ()
     checkpoint, bundles = _subjects(request, progress, names, skipped)
-    contenders = bundle_contenders(bundles)
     spec = bundles[0].manifest.model
     pruned = next((bundle for bundle in bundles if bundle.manifest.pruning.prunes), None)
+    contenders = bundle_contenders(bundles, request.provider)
     if names and checkpoint is not None:
-        openvino = _openvino(request, checkpoint, names, skipped, progress)
-        taking_part = [name for name in names if name not in {row["name"] for row in skipped}]
-        pruning = pruned.manifest.pruning if pruned else PruningConfig()
-        contenders += peer_contenders(taking_part, checkpoint, pruning, openvino, request.openvino_python)
+        contenders += _peers(request, checkpoint, names, pruned, skipped, progress)
     with tempfile.TemporaryDirectory(prefix="asap-export-bench-") as name:
         folder = Path(name)
         workload = _workload(request, spec, pruned, folder)
-        share = workload.keep / workload.visual_tokens
-        curve = [
-            replace(_drawn(request, spec, pruned, folder, tokens), keep=max(1, round(share * tokens)))
-            for tokens in sorted(request.curve)
-        ]
-        contenders, fresh, note = fitting(
-            request.processes, request.cache_lengths, contenders, spec, workload, skipped
-        )
+        curve = _curve_workloads(request, spec, pruned, folder, workload)
+        contenders, fresh, note = _fitting(request, contenders, spec, workload, skipped)
+        threads = request.threads or len(os.sched_getaffinity(0))
         plan = Plan(
             workload, request.rounds, request.warmup, request.cache_lengths, request.decode_steps, threads,
             folder, fresh,
         )  # fmt: skip
         measured = measure(contenders, plan, progress)
-        of_bundles = [samples.contender for samples in measured if samples.contender.kind == "bundle"]
-        profiled = (
-            [replace(contender, kind="profiled") for contender in of_bundles] if request.profile else []
-        )
-        profiles = profile_each(profiled, plan, progress) if profiled else None
+        of_bundles = [contender for contender in contenders if contender.kind == "bundle"]
+        profiles = _profiles(of_bundles, plan, progress) if request.profile else None
         ours = _ours(of_bundles)
-        curve = fitting_curve(curve, ours, spec, skipped)
+        if request.provider == "cpu":
+            curve = fitting_curve(curve, ours, spec, skipped)
         curves = measure_curve(ours, curve, plan, progress) if curve else []
     return _facts(request, spec, plan, measured, skipped, profiles, curves, note)
+
+
+def _peers(
+    request: BenchRequest,
+    checkpoint: Path,
+    names: Sequence[str],
+    pruned: Bundle | None,
+    skipped: list[Facts],
+    progress: ProgressCallback,
+) -> list[Contender]:
+    openvino = _openvino(request, checkpoint, names, skipped, progress)
+    left_out = {row["name"] for row in skipped}
+    pruning = pruned.manifest.pruning if pruned else PruningConfig()
+    taking_part = [name for name in names if name not in left_out]
+    return peer_contenders(taking_part, checkpoint, pruning, openvino, request.openvino_python)
+
+
+def _fitting(
+    request: BenchRequest,
+    contenders: list[Contender],
+    spec: ModelSpec,
+    workload: Workload,
+    skipped: list[Facts],
+) -> tuple[list[Contender], bool, str | None]:
+    """As ``fitting``; a device's memory is estimated by nobody, so one process at a time has it."""
+    if request.provider == "cpu":
+        return fitting(request.processes, request.cache_lengths, contenders, spec, workload, skipped)
+    return contenders, request.processes != "kept", None
+
+
+def _profiles(contenders: Sequence[Contender], plan: Plan, progress: ProgressCallback) -> dict[str, Facts]:
+    return profile_each([replace(contender, kind="profiled") for contender in contenders], plan, progress)
 
 
 def _subjects(
@@ -166,6 +190,17 @@ def _workload(request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, fol
     return _asked(request, files, tokens, spec, pruned)
 
 
+def _curve_workloads(
+    request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, folder: Path, workload: Workload
+) -> list[Workload]:
+    """Prompts of the curve's visual tokens, of which a cut keeps the same part as of ``workload``'s."""
+    share = workload.keep / workload.visual_tokens
+    return [
+        replace(_drawn(request, spec, pruned, folder, tokens), keep=max(1, round(share * tokens)))
+        for tokens in sorted(request.curve)
+    ]
+
+
 def _drawn(
     request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, folder: Path, tokens: int
 ) -> Workload:
@@ -225,6 +260,7 @@ def _facts(
             "cache_lengths": list(plan.cache_lengths),
             "decode_steps": plan.decode_steps,
             "threads": plan.threads,
+            "provider": request.provider,
             "processes": "fresh" if plan.fresh else "kept",
         },
         "note": note,

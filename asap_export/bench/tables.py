@@ -63,7 +63,7 @@ def _headline(facts: Facts) -> str:
 
 def _sheets(facts: Facts) -> list[_Sheet]:
     makers: Sequence[Callable[[Facts], _Sheet]] = (
-        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _targets, _skipped,
+        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _targets, _notes, _skipped,
     )  # fmt: skip
     return [sheet for make in makers if (sheet := make(facts)).rows]
 
@@ -133,9 +133,9 @@ def _memory(facts: Facts) -> _Sheet:
     columns = (
         "memory, MB", "dtype", "at rest", "prefill above it", "prefill peak", "KV cache", "tera multiply-adds",
     )  # fmt: skip
-    return _Sheet(
-        "Memory and multiply-adds", columns, rows, "Resident memory of the contender's own process."
-    )
+    on_device = facts["settings"].get("provider", "cpu") != "cpu"  # older files do not say
+    note = "Memory of the CUDA device." if on_device else "Resident memory of the contender's own process."
+    return _Sheet("Memory and multiply-adds", columns, rows, note)
 
 
 def _comparisons(facts: Facts) -> _Sheet:
@@ -205,6 +205,11 @@ def _targets(facts: Facts) -> _Sheet:
         verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
         rows.append((f"{row['target']} {row['promise']}", f"{sign} {bound}", value, verdict))
     return _Sheet("Targets", ("target", "wanted", "measured", "verdict"), rows)
+
+
+def _notes(facts: Facts) -> _Sheet:
+    rows = [(contender["name"], contender["note"]) for contender in facts["contenders"] if contender["note"]]
+    return _Sheet("To know", ("contender", "what"), rows)
 
 
 def _skipped(facts: Facts) -> _Sheet:

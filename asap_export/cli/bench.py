@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from asap_export.bench.plots import curve_plot, first_token_plot, require_plots
-from asap_export.bench.records import SCHEMA, SHOWN
+from asap_export.bench.records import SCHEMA, SHOWN, BenchProvider
 from asap_export.bench.tables import bench_tables
 from asap_export.bench.tables import markdown as as_markdown
 from asap_export.cli.options import AsJson, Keep
@@ -153,6 +153,9 @@ def bench_command(
         Literal["auto", "kept", "fresh"],
         typer.Option("--processes", help="Kept over all rounds, or fresh in each; what memory allows."),
     ] = "auto",
+    provider: Annotated[
+        BenchProvider, typer.Option("--provider", help="What runs the bundles; peers run on the CPU.")
+    ] = "cpu",
     profile: Annotated[
         bool,
         typer.Option("--profile", help="Say where the bundles' time goes, with ONNX Runtime's profiler."),
@@ -224,6 +227,7 @@ def bench_command(
         profile=profile,
         curve=visual,
         processes=processes,
+        provider=provider,
         command=("asap-export", *sys.argv[1:]),
     )
     with shown_progress() as progress:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from asap_export.bench import resident
 from asap_export.bench.bundle_model import open_bundle
 from asap_export.bench.records import Contender, Workload
 from asap_export.bench.staged import Inputs, StagedRunner
@@ -100,7 +101,7 @@ def last_key(state) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["pruned bundle", "asap sdpa", "none eager"])
 def test_a_runner_splits_the_time_to_first_token_and_goes_on_from_any_length(models, workload, name):
-    runner = StagedRunner(models[name])
+    runner = StagedRunner(models[name], resident)
     sample = runner.prefill(workload, 4)
     assert list(sample["seconds"]) == ["preprocess", "vision", "embed", "prefill"]
     assert all(seconds > 0 for seconds in sample["seconds"].values())

@@ -128,6 +128,8 @@ def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
         (("BUNDLE", "--plot", "plot.png"), "expected a file name that ends in .svg"),
         (("BUNDLE", "--output", "no/bench.json"), "expected a folder for no/bench.json"),
         (("BUNDLE", "--output", "."), "expected a file's name for --output, found the folder ."),
+        (("BUNDLE", "--provider", "cuda", "--profile"), "expected --profile on the CPU"),
+        (("BUNDLE", "--provider", "cuda", "--peers", "all"), "expected no peers with --provider cuda"),
         (("BUNDLE", "--json", "--markdown"), "expected --markdown or --json, found both"),
         (("BUNDLE", "--peers", "none", "--openvino-python", "python3"), "with the peer openvino-genai"),
         (("BUNDLE", "--openvino-python", "no/python"), "expected a Python at no/python, found none"),
