@@ -19,6 +19,8 @@ from asap_export.errors import UserError
 
 __all__ = ["bench_command"]
 
+NOTHING_MEASURED = 1  # exit status; why is in the output
+
 _OF_SHOWING = {"earlier", "plot", "markdown", "as_json"}
 _WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "Peers"
 
@@ -237,6 +239,8 @@ def bench_command(
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.rename(output)
     _show(facts, plot, as_json, markdown)
+    if not any(contender["samples"]["prefill"] for contender in facts["contenders"]):
+        raise typer.Exit(NOTHING_MEASURED)
 
 
 def _show(facts: dict[str, Any], plot: Path | None, as_json: bool, markdown: bool) -> None:

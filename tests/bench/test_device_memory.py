@@ -7,7 +7,6 @@ import pytest
 
 from asap_export.bench import BenchRequest, bench, device_memory
 from asap_export.bench.bundle_model import open_bundle
-from asap_export.bench.contenders import PEERS
 from asap_export.bench.device_memory import DeviceMemory
 from asap_export.bench.records import Workload
 from asap_export.bench.staged import StagedRunner
@@ -93,19 +92,6 @@ def test_the_device_is_known_by_its_place_on_the_bus(monkeypatch):
     assert cuda.pci_bus_id() == "0000:3b:00.0"
     monkeypatch.setattr(cuda, "_driver", lambda: None)
     assert cuda.pci_bus_id() is None
-
-
-def test_bundles_on_a_device_have_no_peers_and_a_process_at_a_time(monkeypatch, pruned_bundle):
-    """This machine's ONNX Runtime has no CUDA provider, so the contender is a line with that reason."""
-    monkeypatch.setattr("asap_export.bench.request.compute_capabilities", lambda: ("9.0",))
-    request = BenchRequest(
-        bundles=(pruned_bundle,), provider="cuda", visual_tokens=60, text_tokens=8, rounds=1, warmup=0
-    )
-    facts = bench(request)
-    reasons = {row["name"]: row["reason"] for row in facts["skipped"]}
-    assert {reasons[peer] for peer in PEERS} == {"runs on the CPU"}
-    assert "expected ONNX Runtime with CUDAExecutionProvider" in reasons["pruned"]
-    assert (facts["settings"]["provider"], facts["settings"]["processes"]) == ("cuda", "fresh")
 
 
 @pytest.mark.skipif(bool(cuda.compute_capabilities()), reason="this machine has a CUDA device")

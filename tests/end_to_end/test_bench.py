@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from installed_command import refused, run
 
+from asap_export.bench.contenders import PEERS
 from asap_export.bench.prepare import Like, prepared
 from asap_export.checkpoint.sources import DEMO
 from asap_export.cli.app import exit_status
@@ -154,6 +155,21 @@ def test_wrong_input_gets_one_line(dense_bundle, tmp_path, monkeypatch, capsys, 
     printed = capsys.readouterr()
     assert printed.out == "" and said in printed.err and len(printed.err.splitlines()) == 1
     assert not any(Path().iterdir())
+
+
+def test_bundles_on_a_device_have_no_peers_and_a_process_at_a_time(
+    pruned_bundle, tmp_path, monkeypatch, capsys
+):
+    """This machine's ONNX Runtime has no CUDA provider: so nothing is measured, and the reason is a line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asap_export.bench.request.compute_capabilities", lambda: ("9.0",))
+    arguments = ("--provider", "cuda", "--visual-tokens", "60", *SHORT, "--plot", "plot.svg", "--json")
+    assert exit_status(["bench", str(pruned_bundle), *arguments]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    reasons = {row["name"]: row["reason"] for row in facts["skipped"]}
+    assert {reasons[peer] for peer in PEERS} == {"runs on the CPU"}
+    assert "expected ONNX Runtime with CUDAExecutionProvider" in reasons["pruned"]
+    assert (facts["settings"]["provider"], facts["settings"]["processes"]) == ("cuda", "fresh")
 
 
 @pytest.mark.parametrize("content", ["", '{"schema": 1', '{"schema": 1}', '{"schema": 0}', "[1]"])
