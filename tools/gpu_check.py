@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 PARTS = ("reference", "operators", "onnxruntime", "tensorrt")
-NO_DEVICE = 2  # exit status
+NO_DEVICE, INTERRUPTED = 2, 130  # exit statuses
 
 
 def parsed() -> argparse.Namespace:
@@ -51,6 +51,12 @@ def parsed() -> argparse.Namespace:
         parser.error(f"expected --parts among {', '.join(PARTS)}, found {', '.join(unknown) or 'none'}")
     if options.layers is not None and options.layers < 3:
         parser.error(f"expected --layers of at least 3, one behind the cut, found {options.layers}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"expected --rounds of at least 1, found {options.rounds}")
+    if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
+        parser.error(f"expected a file's name in a folder for --json, found {options.json}; make its folder")
+    if options.bundle is not None and not (options.bundle / "manifest.json").is_file():
+        parser.error(f"expected a bundle at {options.bundle}, found none; make one with asap-export --output")
     options.rounds = options.rounds or (2 if options.rehearse else 10)
     return options
 
@@ -146,4 +152,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # --json has the parts that ended
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -19,7 +19,7 @@ __all__ = ["BundleModel", "open_bundle"]
 
 
 def open_bundle(path: Path, threads: int, provider: Provider = "cpu") -> "BundleModel":
-    """A bundle's graphs in ONNX Runtime. Raises UserError like ``asap_export.load``."""
+    """A bundle's graphs in ONNX Runtime or TensorRT. Raises UserError like ``asap_export.load``."""
     return BundleModel(load(path, provider, threads))
 
 
@@ -77,7 +77,7 @@ class BundleModel:
 
 
 def _size(tensor: Any) -> tuple[Sequence[int], int]:
-    """Shape and bytes of a numpy array or an OrtValue."""
-    if isinstance(tensor, np.ndarray):
-        return tensor.shape, tensor.nbytes
+    """Shape and bytes of a numpy array, a tensor of PyTorch or an OrtValue."""
+    if hasattr(tensor, "nbytes"):
+        return tuple(tensor.shape), tensor.nbytes
     return tensor.shape(), tensor.tensor_size_in_bytes()

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from asap_export.bench.records import Contender
+from asap_export.bench.records import BenchProvider, Contender
 from asap_export.bundle import Bundle
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
+from asap_export.spec import ModelSpec
 
-__all__ = ["PEERS", "bundle_contenders", "chosen_peers", "peer_contenders"]
+__all__ = ["PEERS", "bundle_contenders", "chosen_peers", "peer_contenders", "sizes_of"]
 
 PEERS = (
     "transformers-sdpa", "transformers-sdpa-asap", "transformers-eager", "transformers-eager-asap",
@@ -34,7 +35,7 @@ def chosen_peers(listed: str | None) -> tuple[str, ...]:
     return names
 
 
-def bundle_contenders(bundles: Sequence[Bundle]) -> list[Contender]:
+def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu") -> list[Contender]:
     """A contender for each bundle, by the name of its folder. Raises UserError where two have the same name, or
     where they are of different models."""
     contenders = []
@@ -52,12 +53,13 @@ def bundle_contenders(bundles: Sequence[Bundle]) -> list[Contender]:
                 dtype=f"{manifest.dtype}{quantized}",
                 method=method,
                 pruning=asdict(manifest.pruning),
+                provider=provider,
             )
         )
     for name, count in Counter(contender.name for contender in contenders).items():
         if count > 1:
             raise UserError(f"expected bundles of different names, found {count} called {name}; rename one")
-    models = {(bundle.manifest.model.architecture, _sizes(bundle)): bundle.path for bundle in bundles}
+    models = {sizes_of(bundle.manifest.model): bundle.path for bundle in bundles}
     if len(models) > 1:
         first, second, *_ = models.values()
         raise UserError(
@@ -66,11 +68,11 @@ def bundle_contenders(bundles: Sequence[Bundle]) -> list[Contender]:
     return contenders
 
 
-def _sizes(bundle: Bundle) -> tuple[int, ...]:
-    model = bundle.manifest.model
+def sizes_of(model: ModelSpec) -> tuple[str | int, ...]:
+    """What is the same for all contenders that can be compared."""
     return (
-        model.layers, model.hidden_size, model.intermediate_size, model.heads, model.kv_heads, model.vocab_size,
-        model.tile_size, model.image_token_id,
+        model.architecture, model.layers, model.hidden_size, model.intermediate_size, model.heads,
+        model.kv_heads, model.vocab_size, model.tile_size, model.image_token_id,
     )  # fmt: skip
 
 

@@ -3,24 +3,24 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
-from asap_export.bench.contenders import bundle_contenders, chosen_peers, peer_contenders
+from asap_export.bench.contenders import bundle_contenders, peer_contenders, sizes_of
 from asap_export.bench.prepare import Like, converted_for_openvino, prepared
 from asap_export.bench.records import SCHEMA, Contender, Workload
+from asap_export.bench.request import BenchRequest, checked
 from asap_export.bench.results import comparisons, contender_facts, curve_facts
-from asap_export.bench.room import needed_by, needed_together
+from asap_export.bench.room import fitting, fitting_curve
 from asap_export.bench.schedule import Plan, Samples, measure, measure_curve, profile_each
 from asap_export.bench.targets import judged
 from asap_export.bench.workload import drawn_images, images_needed
 from asap_export.bundle import Bundle, utc_now
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.errors import UserError
-from asap_export.memory import available_memory, gigabytes
 from asap_export.model.anyres import TileGeometry, max_visual_tokens, packing
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, PruningConfig
@@ -38,128 +38,69 @@ TEXT_TOKENS = 64
 PROMPT = "What is shown in this picture?"
 
 
-@dataclass(frozen=True)
-class BenchRequest:
-    """What to measure, and how.
-
-    Either ``bundles`` of one model, or a public model's name in ``like``. ``peers`` is a list as the user
-    writes it, ``model`` the peers' checkpoint where it is not where the bundles' manifests say. ``images`` are
-    files; without them ``image_count`` pictures are drawn, that have ``visual_tokens``. ``keep`` replaces the
-    budget of the first bundle that prunes. ``processes``: "kept" for all rounds, "fresh" in each of them, or
-    what memory allows."""
-
-    bundles: tuple[Path, ...] = ()
-    like: str | None = None
-    scale: float = 1.0
-    layers: int | None = None
-    work: Path | None = None
-    contenders: str | None = None
-    peers: str | None = None
-    model: str | None = None
-    openvino_python: str | None = None
-    openvino_model: Path | None = None
-    images: tuple[Path, ...] = ()
-    image_count: int | None = None
-    prompt: str | None = None
-    visual_tokens: int | None = None
-    text_tokens: int | None = None
-    keep: int | None = None
-    cache_lengths: tuple[int, ...] = (128, 542, 1024, 2944)
-    decode_steps: int = 8
-    rounds: int = 5
-    warmup: int = 1
-    threads: int | None = None
-    profile: bool = False
-    curve: tuple[int, ...] = ()
-    processes: Literal["auto", "kept", "fresh"] = "auto"
-    command: tuple[str, ...] = field(default=())
-
-
 def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Facts:
     """Measure; JSON values, raw samples included (docs/benchmark.md). Raises UserError before the long work."""
-    names = _checked(request)
-    threads = request.threads or len(os.sched_getaffinity(0))
+    names = checked(request)
     skipped: list[Facts] = []
+    if request.provider != "cpu":
+        skipped += [{"name": name, "reason": "runs on the CPU"} for name in names]
+        names = ()
     checkpoint, bundles = _subjects(request, progress, names, skipped)
-    contenders = bundle_contenders(bundles)
     spec = bundles[0].manifest.model
     pruned = next((bundle for bundle in bundles if bundle.manifest.pruning.prunes), None)
+    contenders = bundle_contenders(bundles, request.provider)
     if names and checkpoint is not None:
-        openvino = _openvino(request, checkpoint, names, skipped, progress)
-        taking_part = [name for name in names if name not in {row["name"] for row in skipped}]
-        pruning = pruned.manifest.pruning if pruned else PruningConfig()
-        contenders += peer_contenders(taking_part, checkpoint, pruning, openvino, request.openvino_python)
+        contenders += _peers(request, checkpoint, names, pruned, skipped, progress)
     with tempfile.TemporaryDirectory(prefix="asap-export-bench-") as name:
         folder = Path(name)
         workload = _workload(request, spec, pruned, folder)
-        share = workload.keep / workload.visual_tokens
-        curve = [
-            replace(_drawn(request, spec, pruned, folder, tokens), keep=max(1, round(share * tokens)))
-            for tokens in sorted(request.curve)
-        ]
+        curve = _curve_workloads(request, spec, pruned, folder, workload)
         contenders, fresh, note = _fitting(request, contenders, spec, workload, skipped)
+        threads = request.threads or len(os.sched_getaffinity(0))
         plan = Plan(
             workload, request.rounds, request.warmup, request.cache_lengths, request.decode_steps, threads,
             folder, fresh,
         )  # fmt: skip
         measured = measure(contenders, plan, progress)
-        of_bundles = [samples.contender for samples in measured if samples.contender.kind == "bundle"]
-        profiled = (
-            [replace(contender, kind="profiled") for contender in of_bundles] if request.profile else []
-        )
-        profiles = profile_each(profiled, plan, progress) if profiled else None
+        of_bundles = [contender for contender in contenders if contender.kind == "bundle"]
+        profiles = _profiles(of_bundles, plan, progress) if request.profile else None
         ours = _ours(of_bundles)
-        curve = _fitting_curve(curve, ours, spec, skipped)
+        if request.provider == "cpu":
+            curve = fitting_curve(curve, ours, spec, skipped)
         curves = measure_curve(ours, curve, plan, progress) if curve else []
     return _facts(request, spec, plan, measured, skipped, profiles, curves, note)
 
 
-def _checked(request: BenchRequest) -> tuple[str, ...]:
-    """The peers' names. Raises UserError for what cannot be meant."""
-    if bool(request.bundles) == (request.like is not None):
-        found = "both" if request.bundles else "neither"
-        raise UserError(f"expected bundles or --like, found {found}; give one of them")
-    idle = {
-        "--scale": request.scale != 1.0,
-        "--layers": request.layers is not None,
-        "--work": request.work is not None,
-        "--contenders": request.contenders is not None,
-    }
-    for option in (name for name, given in idle.items() if given and request.like is None):
-        raise UserError(f"expected {option} with --like, found it with bundles; leave it out")
-    if request.like is not None and request.model is not None:
-        raise UserError("expected no --model with --like, which makes a checkpoint of its own; leave it out")
-    if request.images and (request.image_count is not None):
-        raise UserError("expected --image or --images, found both; give one of them")
-    for option, number, least in (
-        ("--rounds", request.rounds, 1),
-        ("--warmup", request.warmup, 0),
-        ("--decode-steps", request.decode_steps, 1),
-        ("--threads", request.threads, 1),
-        ("--images", request.image_count, 1),
-        ("--visual-tokens", request.visual_tokens, 1),
-        ("--text-tokens", request.text_tokens, 1),
-        ("--keep", request.keep, 1),
-        *(("--cache-lengths", length, 1) for length in request.cache_lengths),
-        *(("--curve", tokens, 1) for tokens in request.curve),
-    ):
-        if number is not None and number < least:
-            raise UserError(f"expected {option} of at least {least}, found {number}; raise it")
-    cores = len(os.sched_getaffinity(0))
-    if request.threads is not None and request.threads > cores:
-        raise UserError(
-            f"expected --threads of at most {cores}, the cores there are, found {request.threads}"
-        )
-    names = chosen_peers(request.peers)
-    for option, given in (
-        ("--openvino-python", request.openvino_python),
-        ("--openvino-model", request.openvino_model),
-    ):
-        if given is not None and "openvino-genai" not in names:
-            raise UserError(f"expected {option} with the peer openvino-genai, found it alone; add the peer")
-    for file in request.images:
-        read_image(file)
-    return names
+def _peers(
+    request: BenchRequest,
+    checkpoint: Path,
+    names: Sequence[str],
+    pruned: Bundle | None,
+    skipped: list[Facts],
+    progress: ProgressCallback,
+) -> list[Contender]:
+    openvino = _openvino(request, checkpoint, names, skipped, progress)
+    left_out = {row["name"] for row in skipped}
+    pruning = pruned.manifest.pruning if pruned else PruningConfig()
+    taking_part = [name for name in names if name not in left_out]
+    return peer_contenders(taking_part, checkpoint, pruning, openvino, request.openvino_python)
+
+
+def _fitting(
+    request: BenchRequest,
+    contenders: list[Contender],
+    spec: ModelSpec,
+    workload: Workload,
+    skipped: list[Facts],
+) -> tuple[list[Contender], bool, str | None]:
+    """As ``fitting``; a device's memory is estimated by nobody, so one process at a time has it."""
+    if request.provider == "cpu":
+        return fitting(request.processes, request.cache_lengths, contenders, spec, workload, skipped)
+    return contenders, request.processes != "kept", None
+
+
+def _profiles(contenders: Sequence[Contender], plan: Plan, progress: ProgressCallback) -> dict[str, Facts]:
+    return profile_each([replace(contender, kind="profiled") for contender in contenders], plan, progress)
 
 
 def _subjects(
@@ -177,13 +118,19 @@ def _subjects(
     source = bundles[0].manifest.source
     known = None if source.id == "demo" else source.id
     try:
-        return open_checkpoint(request.model or known, None, progress).folder, bundles
+        checkpoint = open_checkpoint(request.model or known, None, progress)
     except UserError as error:
         if request.model is not None or request.peers is not None:
             raise
         reason = f"{error}; give the checkpoint's place with --model"
         skipped += [{"name": name, "reason": reason} for name in names]
         return None, bundles
+    if sizes_of(checkpoint.spec) != sizes_of(bundles[0].manifest.model):
+        raise UserError(
+            f"expected the checkpoint that {bundles[0].path} was made of, found a model of other sizes in "
+            f"{checkpoint.folder}; change --model"
+        )
+    return checkpoint.folder, bundles
 
 
 def _cache_folder() -> Path:
@@ -224,6 +171,11 @@ def _workload(request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, fol
         images = request.image_count or 1
         most = max_visual_tokens(geometry)
         tokens = wanted if wanted is not None else images * min(VISUAL_TOKENS, most)
+        if request.image_count is not None and tokens > images * most:
+            raise UserError(
+                f"expected --visual-tokens of at most {images * most:,}, what {images} of these images can have, "
+                f"found {tokens:,}; lower it, or leave --images out"
+            )
         return _drawn(request, spec, pruned, folder, tokens)
     sizes = []
     for file in request.images:
@@ -236,6 +188,17 @@ def _workload(request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, fol
         raise UserError(f"expected --visual-tokens of at most {there}, what the images have, found {tokens}")
     files = tuple(str(file.resolve()) for file in request.images)
     return _asked(request, files, tokens, spec, pruned)
+
+
+def _curve_workloads(
+    request: BenchRequest, spec: ModelSpec, pruned: Bundle | None, folder: Path, workload: Workload
+) -> list[Workload]:
+    """Prompts of the curve's visual tokens, of which a cut keeps the same part as of ``workload``'s."""
+    share = workload.keep / workload.visual_tokens
+    return [
+        replace(_drawn(request, spec, pruned, folder, tokens), keep=max(1, round(share * tokens)))
+        for tokens in sorted(request.curve)
+    ]
 
 
 def _drawn(
@@ -259,57 +222,6 @@ def _asked(
         keep = max(1, round(tokens * DEFAULT_KEEP_RATIO))
     text = TEXT_TOKENS if request.text_tokens is None else request.text_tokens
     return Workload(files, request.prompt or PROMPT, tokens, text, keep)
-
-
-def _fitting(
-    request: BenchRequest,
-    contenders: Sequence[Contender],
-    spec: ModelSpec,
-    workload: Workload,
-    skipped: list[Facts],
-) -> tuple[list[Contender], bool, str | None]:
-    """Contenders that memory can hold one by one, whether each round needs new processes, and the words for
-    it."""
-    tokens, longest = workload.visual_tokens + workload.text_tokens, max(request.cache_lengths, default=0)
-    available = available_memory()
-    taking_part = []
-    for contender in contenders:
-        needed = needed_by(contender, spec, tokens, longest)
-        if needed > available:
-            reason = f"needs about {gigabytes(needed)} of memory, and {gigabytes(available)} is free"
-            skipped.append({"name": contender.name, "reason": reason})
-        else:
-            taking_part.append(contender)
-    if not taking_part:
-        raise UserError(
-            f"expected a contender that {gigabytes(available)} of free memory can hold, found none; use a smaller "
-            "model, fewer --visual-tokens or shorter --cache-lengths"
-        )
-    together = needed_together(taking_part, spec, tokens, longest)
-    if request.processes != "auto":
-        return taking_part, request.processes == "fresh", None
-    if together <= available:
-        return taking_part, False, None
-    note = (
-        f"all contenders at once would take about {gigabytes(together)} of memory and {gigabytes(available)} is "
-        "free, so every round started new processes, one at a time"
-    )
-    return taking_part, True, note
-
-
-def _fitting_curve(
-    curve: Sequence[Workload], contenders: Sequence[Contender], spec: ModelSpec, skipped: list[Facts]
-) -> list[Workload]:
-    """Workloads that memory can hold, all contenders of the curve at rest beside the one that works."""
-    fitting, available = [], available_memory()
-    for workload in curve:
-        needed = needed_together(contenders, spec, workload.visual_tokens + workload.text_tokens, 0)
-        if needed <= available:
-            fitting.append(workload)
-            continue
-        reason = f"needs about {gigabytes(needed)} of memory, and {gigabytes(available)} is free"
-        skipped.append({"name": f"curve at {workload.visual_tokens:,} visual tokens", "reason": reason})
-    return fitting
 
 
 def _ours(contenders: Sequence[Contender]) -> list[Contender]:
@@ -348,6 +260,7 @@ def _facts(
             "cache_lengths": list(plan.cache_lengths),
             "decode_steps": plan.decode_steps,
             "threads": plan.threads,
+            "provider": request.provider,
             "processes": "fresh" if plan.fresh else "kept",
         },
         "note": note,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asap_export.bench.records import Workload
-from asap_export.bench.resident import give_back, peak, reset_peak, resident
+from asap_export.bench.resident import give_back, in_use, peak, reset_peak
 
 __all__ = ["OpenVinoRunner", "open_openvino"]
 
@@ -47,7 +47,7 @@ class OpenVinoRunner:
         self._pipeline, self._library = pipeline, library
         self._generate("one", [], 2)
         give_back()
-        self.weights = resident()
+        self.weights = in_use()
 
     def prefill(self, workload: Workload, decode_steps: int) -> dict[str, Any]:
         """One prompt from image files to logits, then ``decode_steps`` tokens, of which the first is not
@@ -75,7 +75,7 @@ class OpenVinoRunner:
             "kv_bytes": None,
             "kv_held_bytes": None,
             "peak_above_weights": max(0, highest - self.weights) if measurable else None,
-            "peak_resident": highest if measurable else None,
+            "peak": highest if measurable else None,
             "note": "prompt as the pipeline makes it; memory includes its vision encoder's",
         }
 

@@ -61,14 +61,23 @@ def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]
     folder = like.work / f"{preset.name}-{like.scale:g}{depth}"
     code = _digest()
     made_by = folder / _MADE_BY
-    if folder.exists() and (not made_by.is_file() or made_by.read_text() != code):
+    if folder.exists() and not made_by.is_file():
+        raise UserError(f"expected a folder of an earlier bench at {folder}, found another; change --work")
+    if made_by.is_file() and made_by.read_text() != code:
         shutil.rmtree(folder)
     checkpoint = folder / "checkpoint"
     if not checkpoint.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        made_by.write_text(code)
+        _begun(folder, code)
         write_checkpoint(checkpoint, preset, "fp32", scale=like.scale, layers=like.layers, progress=progress)
     return checkpoint, [_exported(folder / name, checkpoint, name, progress) for name in like.bundles]
+
+
+def _begun(folder: Path, code: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MADE_BY).write_text(code)
+    except OSError as error:
+        raise UserError(f"expected to write to {folder}, found: {error.strerror}; change --work") from error
 
 
 def _exported(folder: Path, checkpoint: Path, name: str, progress: ProgressCallback) -> Bundle:

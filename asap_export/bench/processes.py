@@ -44,7 +44,7 @@ class Child:
         command: Callable[[Contender], Sequence[str]] = command_of,
     ) -> None:
         self.contender = contender
-        self.weights = 0
+        self.weights: int | None = None
         self._first = {"contender": asdict(contender), "threads": threads, "folder": str(folder)}
         self._command = command(contender)
         self._environment = os.environ | dict.fromkeys(_THREADS, str(threads))

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 
+from asap_export.bench import resident
 from asap_export.bench.bundle_model import BundleModel
 from asap_export.bench.profile import mean_summary, name_nodes, summaries
 from asap_export.bench.records import Workload
@@ -37,7 +38,7 @@ class ProfiledRunner:
         sessions = Sessions(vision, embedding, self._decoder)
         growing = growing_inputs(bundle, "cpu")
         model = Model(bundle, sessions, "cpu", preprocess=preprocess, growing=growing)
-        self._runner = StagedRunner(BundleModel(model))
+        self._runner = StagedRunner(BundleModel(model), resident)
         self.weights = self._runner.weights
 
     def profile(self, workload: Workload, decode_steps: int) -> dict[str, Any]:

@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "Contender", "Workload"]
+__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
 
 SCHEMA = 1  # of a measurement's JSON
+# Its parts that tables and plots show.
+SHOWN = (
+    "date", "model", "workload", "settings", "note", "contenders", "skipped", "comparisons", "profiles", "curve",
+    "targets",
+)  # fmt: skip
 PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
 PROFILE_PARTS = ("asap", "attention", "matrix products", "rest")  # of a profiled run, which they add up to
+
+BenchProvider = Literal["cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Contender:
     attention: str = ""
     compiled: bool = False
     python: str | None = None  # another interpreter than this one
+    provider: BenchProvider = "cpu"  # what runs a bundle
 
     @property
     def prunes(self) -> bool:

@@ -1,10 +1,10 @@
-"""Resident memory of this process, and its highest mark, as Linux keeps them."""
+"""Resident memory of this process, and its highest mark, as Linux keeps them: a ``Memory`` (see ``staged``)."""
 
 import ctypes
 import gc
 from pathlib import Path
 
-__all__ = ["give_back", "peak", "reset_peak", "resident"]
+__all__ = ["give_back", "in_use", "peak", "reset_peak"]
 
 _RESET_PEAK = "5"  # of clear_refs: the high-water mark becomes what is resident now
 
@@ -17,7 +17,7 @@ def give_back() -> None:
         trim(0)
 
 
-def resident() -> int:
+def in_use() -> int:
     """Bytes in memory now, pages of mapped files included."""
     return _status("VmRSS:")
 

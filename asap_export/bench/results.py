@@ -45,7 +45,7 @@ def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -
         },
         "memory": {
             "weights": samples.weights,
-            "prefill_peak": spread([sample["peak_resident"] for sample in rounds if sample["peak_resident"]]),
+            "prefill_peak": spread([sample["peak"] for sample in rounds if sample["peak"]]),
             "prefill_above_weights": spread(_above(rounds)),
         },
         "kv_bytes": first.get("kv_bytes"),

@@ -1,16 +1,19 @@
-"""Whether all contenders fit into memory at once, estimated before any of them starts."""
+"""Which contenders fit into memory, alone and at once, estimated before any of them starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-from asap_export.bench.records import Contender
+from asap_export.bench.records import Contender, Workload
 from asap_export.bundle import Bundle
+from asap_export.errors import UserError
+from asap_export.memory import available_memory, gigabytes
 from asap_export.pruning.flops import DTYPE_BYTES
 from asap_export.runtime.memory import memory_needed, scores_in_blocks
 from asap_export.runtime.providers import weight_memory
 from asap_export.spec import ModelSpec
 
-__all__ = ["needed_by", "needed_together"]
+__all__ = ["fitting", "fitting_curve", "needed_by", "needed_together"]
 
 _FLOAT = 4  # bytes; every contender computes in float32
 _PROGRAM = 300_000_000  # bytes of Python and its libraries
@@ -52,3 +55,57 @@ def _weights(contender: Contender, spec: ModelSpec) -> int:
     files = Path(contender.source).glob("*.bin" if converted else "*.safetensors")
     stored = sum(file.stat().st_size for file in files)
     return stored if converted else stored * _FLOAT // DTYPE_BYTES[spec.dtype]
+
+
+def fitting(
+    processes: Literal["auto", "kept", "fresh"],
+    cache_lengths: Sequence[int],
+    contenders: Sequence[Contender],
+    spec: ModelSpec,
+    workload: Workload,
+    skipped: list[dict[str, Any]],
+) -> tuple[list[Contender], bool, str | None]:
+    """Contenders that memory can hold one by one, whether each round starts new processes, and the words for it.
+
+    Those it cannot hold go to ``skipped``, with the reason. Raises UserError where none is left.
+    """
+    tokens, longest = workload.visual_tokens + workload.text_tokens, max(cache_lengths, default=0)
+    available = available_memory()
+    taking_part = []
+    for contender in contenders:
+        needed = needed_by(contender, spec, tokens, longest)
+        if needed > available:
+            reason = f"needs about {gigabytes(needed)} of memory, and {gigabytes(available)} is free"
+            skipped.append({"name": contender.name, "reason": reason})
+        else:
+            taking_part.append(contender)
+    if not taking_part:
+        raise UserError(
+            f"expected a contender that {gigabytes(available)} of free memory can hold, found none; use a smaller "
+            "model, fewer --visual-tokens or shorter --cache-lengths"
+        )
+    together = needed_together(taking_part, spec, tokens, longest)
+    if processes != "auto":
+        return taking_part, processes == "fresh", None
+    if together <= available:
+        return taking_part, False, None
+    note = (
+        f"all contenders at once would take about {gigabytes(together)} of memory and {gigabytes(available)} is "
+        "free, so every round started new processes, one at a time"
+    )
+    return taking_part, True, note
+
+
+def fitting_curve(
+    curve: Sequence[Workload], contenders: Sequence[Contender], spec: ModelSpec, skipped: list[dict[str, Any]]
+) -> list[Workload]:
+    """Workloads that memory can hold, all contenders of the curve at rest beside the one that works."""
+    taken, available = [], available_memory()
+    for workload in curve:
+        needed = needed_together(contenders, spec, workload.visual_tokens + workload.text_tokens, 0)
+        if needed <= available:
+            taken.append(workload)
+            continue
+        reason = f"needs about {gigabytes(needed)} of memory, and {gigabytes(available)} is free"
+        skipped.append({"name": f"curve at {workload.visual_tokens:,} visual tokens", "reason": reason})
+    return taken

@@ -39,7 +39,7 @@ class Samples:
     when it began."""
 
     contender: Contender
-    weights: int = 0
+    weights: int | None = None
     prefill: list[dict[str, Any]] = field(default_factory=list)
     decode: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     failed: str | None = None

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from asap_export.bench.records import PARTS, Workload
-from asap_export.bench.resident import give_back, peak, reset_peak, resident
 from asap_export.bench.workload import fitted
 from asap_export.model.anyres import TileGeometry, packing, tile_count
 from asap_export.runtime.images import read_image
 from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
-__all__ = ["Inputs", "StagedModel", "StagedRunner", "some_token"]
+__all__ = ["Inputs", "Memory", "StagedModel", "StagedRunner", "some_token"]
 
 Integers = npt.NDArray[np.int64]
 State = Any  # what a model remembers of a prompt, and what it was asked to keep of it
@@ -66,15 +65,32 @@ class StagedModel(Protocol):
         """Tokens in the longest layer's cache."""
 
 
-class StagedRunner:
-    """Runs jobs on one model. ``weights`` is resident memory after a tiny run that touched every weight."""
+class Memory(Protocol):
+    """Bytes that this process holds, in the memory where its contender computes."""
 
-    def __init__(self, model: StagedModel) -> None:
+    def give_back(self) -> None:
+        """Return to the system what nobody uses any more."""
+
+    def in_use(self) -> int:
+        """Bytes now."""
+
+    def reset_peak(self) -> bool:
+        """Begin anew; False where peaks cannot be told."""
+
+    def peak(self) -> int:
+        """The most bytes since the last ``reset_peak``."""
+
+
+class StagedRunner:
+    """Runs jobs on one model. ``weights`` are bytes in use after a tiny run that touched every weight; None, as
+    every sample's memory is, without a ``memory`` to ask, and then the samples' "note" is ``note``."""
+
+    def __init__(self, model: StagedModel, memory: Memory | None, note: str | None = None) -> None:
         self.model = model
+        self._memory, self._note = memory, note
         self._caches: dict[int, State] = {}
         self._tiny()
-        give_back()
-        self.weights = resident()
+        self.weights = self._in_use()
         self._left_behind = 0  # what the decoder's runs have taken from the system and not given back
 
     def prefill(self, workload: Workload, decode_steps: int) -> dict[str, Any]:
@@ -95,13 +111,12 @@ class StagedRunner:
         moments.append(perf_counter())
         embeds = model.embed(ids, features)
         moments.append(perf_counter())
-        give_back()
-        before = resident()
-        measurable = reset_peak()
+        before = self._in_use()
+        measurable = self._memory is not None and self._memory.reset_peak()
         decoding = perf_counter()
         state = model.prefill(embeds, visual_mask, workload.keep, decode_steps)
         prefilled = perf_counter() - decoding
-        highest = peak()
+        highest = self._memory.peak() if self._memory is not None and measurable else None
         seconds = [after - earlier for earlier, after in pairwise(moments)] + [prefilled]
         steps = model.decode(state, decode_steps) if decode_steps else []
         valid, held = model.kv_bytes(state)
@@ -111,13 +126,25 @@ class StagedRunner:
             "cache_length": model.cache_length(state),
             "kv_bytes": valid,
             "kv_held_bytes": held,
-            "peak_above_weights": max(0, highest - before + self._left_behind) if measurable else None,
-            "peak_resident": highest if measurable else None,
+            "peak_above_weights": self._above(before, highest),
+            "peak": highest,
+            "note": self._note,
         }
         del state, embeds, features, inputs, prompt
-        give_back()
-        self._left_behind = max(0, self._left_behind + resident() - before)
+        after = self._in_use()
+        if before is not None and after is not None:
+            self._left_behind = max(0, self._left_behind + after - before)
         return sample
+
+    def _in_use(self) -> int | None:
+        """Bytes that somebody still uses."""
+        if self._memory is None:
+            return None
+        self._memory.give_back()
+        return self._memory.in_use()
+
+    def _above(self, before: int | None, highest: int | None) -> int | None:
+        return None if before is None or highest is None else max(0, highest - before + self._left_behind)
 
     def cache(self, length: int) -> None:
         """Make the cache that ``decode`` of this length goes on from: a prompt of text alone."""
@@ -134,7 +161,7 @@ class StagedRunner:
     def drop(self) -> None:
         """Forget all caches."""
         self._caches.clear()
-        give_back()
+        self._in_use()
 
     def _tiny(self) -> None:
         """The smallest image, one visual token of it, a few text tokens, one step."""

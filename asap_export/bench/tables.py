@@ -12,11 +12,11 @@ from asap_export.bench.records import PARTS, PROFILE_PARTS
 __all__ = ["bench_tables", "markdown"]
 
 Facts = dict[str, Any]
+_WORDS = ("dtype", "dense", "bundle", "most time in", "verdict", "what", "why")  # columns without numbers
 
 
 class _Sheet(NamedTuple):
-    """A title, the columns' names of which the first is left-aligned, rows of cells, and what to know of
-    them."""
+    """A title, the columns' names, rows of cells, and what to know of them. The first column is words."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ def bench_tables(facts: Facts) -> RenderableType:
     for sheet in _sheets(facts):
         table = Table(*sheet.columns[:1], box=None, pad_edge=False)
         for column in sheet.columns[1:]:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="left" if column in _WORDS else "right")
         for row in sheet.rows:
             table.add_row(*map(Text, row))
         parts += [Text(""), Text(sheet.title, style="bold"), table]
@@ -42,8 +42,9 @@ def markdown(facts: Facts) -> str:
     """For a page."""
     lines = [_headline(facts), ""]
     for sheet in _sheets(facts):
+        words = {sheet.columns[0], *_WORDS}
         lines += [f"### {sheet.title}", "", "| " + " | ".join(sheet.columns) + " |"]
-        lines.append("|---|" + "--:|" * (len(sheet.columns) - 1))
+        lines.append("|" + "".join("---|" if name in words else "--:|" for name in sheet.columns))
         lines += ["| " + " | ".join(row) + " |" for row in sheet.rows]
         lines += ["", sheet.note, ""] if sheet.note else [""]
     return "\n".join(lines)
@@ -63,79 +64,66 @@ def _headline(facts: Facts) -> str:
 
 def _sheets(facts: Facts) -> list[_Sheet]:
     makers: Sequence[Callable[[Facts], _Sheet]] = (
-        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _targets, _skipped,
+        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _targets, _notes, _skipped,
     )  # fmt: skip
     return [sheet for make in makers if (sheet := make(facts)).rows]
 
 
-def _measured(facts: Facts) -> list[Facts]:
-    return [contender for contender in facts["contenders"] if contender["samples"]["prefill"]]
+def _per_contender(facts: Facts, cells: Callable[[Facts], Sequence[str]]) -> list[tuple[str, ...]]:
+    """A row for each contender that was measured: name, dtype, and ``cells`` of it."""
+    measured = (contender for contender in facts["contenders"] if contender["samples"]["prefill"])
+    return [(contender["name"], contender["dtype"], *cells(contender)) for contender in measured]
 
 
 def _first_token(facts: Facts) -> _Sheet:
-    rows = []
-    for contender in _measured(facts):
+    def cells(contender: Facts) -> tuple[str, ...]:
         seconds = contender["seconds"]
-        whole, prefill = seconds["first_token"], seconds["prefill"]
-        rows.append(
-            (
-                contender["name"],
-                contender["dtype"],
-                *(_seconds(seconds[part]["median"]) for part in PARTS),
-                f"{_seconds(prefill['min'])}–{_seconds(prefill['max'])}",
-                _seconds(whole["median"]),
-                f"{contender['flops_per_second'] / 1e9:,.0f}",
-            )
+        prefill = seconds["prefill"]
+        return (
+            *(_seconds(seconds[part]["median"]) for part in PARTS),
+            f"{_seconds(prefill['min'])}–{_seconds(prefill['max'])}",
+            _seconds(seconds["first_token"]["median"]),
+            f"{contender['flops_per_second'] / 1e9:,.0f}",
         )
+
     columns = ("first token, s", "dtype", *PARTS, "min–max", "sum", "GFLOP/s")
     note = "Medians. GFLOP/s are those of the prefill, two operations for each multiply-add of the decoder."
-    return _Sheet("Time to first token", columns, rows, note)
+    return _Sheet("Time to first token", columns, _per_contender(facts, cells), note)
 
 
 def _decoding(facts: Facts) -> _Sheet:
     lengths = [str(length) for length in facts["settings"]["cache_lengths"]]
-    rows = []
-    for contender in _measured(facts):
+
+    def cells(contender: Facts) -> tuple[str, ...]:
         found = contender["decode_seconds"]
         prompt = found["prompt"]
         behind = f"{1e3 * prompt['median']:.1f} ({prompt['cache_length']:,})" if prompt else "–"
-        cells = (found.get(length) for length in lengths)
-        rows.append(
-            (
-                contender["name"],
-                contender["dtype"],
-                behind,
-                *(f"{1e3 * cell['median']:.1f}" if cell else "–" for cell in cells),
-            )
-        )
+        medians = (found.get(length) for length in lengths)
+        return behind, *(f"{1e3 * cell['median']:.1f}" if cell else "–" for cell in medians)
+
     columns = ("decode, ms per token", "dtype", "prompt", *(f"{int(length):,}" for length in lengths))
-    return _Sheet(
-        "Decode", columns, rows, "By tokens in the cache; behind the prompt, what its prefill leaves."
-    )
+    note = "By tokens in the cache; behind the prompt, what its prefill leaves."
+    return _Sheet("Decode", columns, _per_contender(facts, cells), note)
 
 
 def _memory(facts: Facts) -> _Sheet:
-    rows = []
-    for contender in _measured(facts):
+    def cells(contender: Facts) -> tuple[str, ...]:
         memory = contender["memory"]
         above, highest = memory["prefill_above_weights"], memory["prefill_peak"]
-        rows.append(
-            (
-                contender["name"],
-                contender["dtype"],
-                _megabytes(memory["weights"]),
-                _megabytes(above and above["median"]),
-                _megabytes(highest and highest["median"]),
-                _megabytes(contender["kv_bytes"]),
-                f"{contender['multiply_adds'] / 1e12:.3f}",
-            )
+        return (
+            _megabytes(memory["weights"]),
+            _megabytes(above and above["median"]),
+            _megabytes(highest and highest["median"]),
+            _megabytes(contender["kv_bytes"]),
+            _tera(contender["multiply_adds"]),
         )
+
     columns = (
         "memory, MB", "dtype", "at rest", "prefill above it", "prefill peak", "KV cache", "tera multiply-adds",
     )  # fmt: skip
-    return _Sheet(
-        "Memory and multiply-adds", columns, rows, "Resident memory of the contender's own process."
-    )
+    on_device = facts["settings"].get("provider", "cpu") != "cpu"  # older files do not say
+    note = "Memory of the CUDA device." if on_device else "Resident memory of the contender's own process."
+    return _Sheet("Memory and multiply-adds", columns, _per_contender(facts, cells), note)
 
 
 def _comparisons(facts: Facts) -> _Sheet:
@@ -183,7 +171,7 @@ def _curve(facts: Facts) -> _Sheet:
             f"{row['keep']:,}",
             _seconds(row["prefill_seconds"]),
             _megabytes(row["above_weights"]),
-            f"{row['multiply_adds'] / 1e12:.3f}",
+            _tera(row["multiply_adds"]),
         )
         for row in sorted(facts["curve"], key=lambda row: (row["visual_tokens"], row["prunes"]))
     ]
@@ -207,6 +195,11 @@ def _targets(facts: Facts) -> _Sheet:
     return _Sheet("Targets", ("target", "wanted", "measured", "verdict"), rows)
 
 
+def _notes(facts: Facts) -> _Sheet:
+    rows = [(contender["name"], contender["note"]) for contender in facts["contenders"] if contender["note"]]
+    return _Sheet("To know", ("contender", "what"), rows)
+
+
 def _skipped(facts: Facts) -> _Sheet:
     rows = [(row["name"], row["reason"]) for row in facts["skipped"]]
     return _Sheet("Left out", ("contender", "why"), rows)
@@ -217,4 +210,10 @@ def _seconds(value: float) -> str:
 
 
 def _megabytes(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e6:,.0f}"
+    if value is None:
+        return "–"
+    return f"{value / 1e6:,.0f}" if value >= 1e7 else f"{value / 1e6:.1f}"
+
+
+def _tera(value: float) -> str:
+    return f"{value / 1e12:.3f}" if value >= 1e10 else f"{value / 1e12:.3g}"

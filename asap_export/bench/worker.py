@@ -71,6 +71,7 @@ def _runner(contender: Contender, threads: int, folder: Path) -> Any:
         from asap_export.bench.openvino_runner import open_openvino
 
         return open_openvino(contender.source, threads)
+    from asap_export.bench import resident
     from asap_export.bench.staged import StagedRunner
 
     if contender.kind == "transformers":
@@ -79,14 +80,26 @@ def _runner(contender: Contender, threads: int, folder: Path) -> Any:
         torch.set_num_threads(threads)
         from asap_export.bench.torch_model import open_transformers
 
-        return StagedRunner(open_transformers(contender))
+        return StagedRunner(open_transformers(contender), resident)
     if contender.kind == "profiled":
         from asap_export.bench.profiled import ProfiledRunner
 
         return ProfiledRunner(Path(contender.source), threads, folder)
     from asap_export.bench.bundle_model import open_bundle
 
-    return StagedRunner(open_bundle(Path(contender.source), threads))
+    memory, note = (resident, None) if contender.provider == "cpu" else _device_memory()
+    return StagedRunner(open_bundle(Path(contender.source), threads, contender.provider), memory, note)
+
+
+def _device_memory() -> tuple[Any, str | None]:
+    """Before anything is loaded; without NVML times are measured all the same."""
+    from asap_export.bench.device_memory import DeviceMemory
+    from asap_export.errors import UserError
+
+    try:
+        return DeviceMemory(), None
+    except UserError as error:
+        return None, f"device memory was not measured: {error}"
 
 
 def pin(threads: int) -> None:

@@ -51,7 +51,8 @@ def main() -> None:
 
 
 def exit_status(arguments: Sequence[str]) -> int:
-    """Run the command line: 0, 1 where a verification fails, 2 after wrong input, 130 interrupted.
+    """Run the command line: 0, 1 where a verification fails or a bench measures nothing, 2 after wrong input, 130
+    interrupted.
 
     Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
     """

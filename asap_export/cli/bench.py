@@ -1,6 +1,7 @@
 """``asap-export bench``: speed and memory, beside what people would use instead."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from asap_export.bench.plots import curve_plot, first_token_plot, require_plots
-from asap_export.bench.records import SCHEMA
+from asap_export.bench.records import SCHEMA, SHOWN, BenchProvider
 from asap_export.bench.tables import bench_tables
 from asap_export.bench.tables import markdown as as_markdown
 from asap_export.cli.options import AsJson, Keep
@@ -18,10 +19,14 @@ from asap_export.errors import UserError
 
 __all__ = ["bench_command"]
 
+NOTHING_MEASURED = 1  # exit status; why is in the output
+
+_OF_SHOWING = {"earlier", "plot", "markdown", "as_json"}
 _WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "Peers"
 
 
 def bench_command(
+    context: typer.Context,
     bundles: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[BUNDLE]...", help="Folders that exports made, of one model."),
@@ -150,6 +155,9 @@ def bench_command(
         Literal["auto", "kept", "fresh"],
         typer.Option("--processes", help="Kept over all rounds, or fresh in each; what memory allows."),
     ] = "auto",
+    provider: Annotated[
+        BenchProvider, typer.Option("--provider", help="What runs the bundles; peers run on the CPU.")
+    ] = "cpu",
     profile: Annotated[
         bool,
         typer.Option("--profile", help="Say where the bundles' time goes, with ONNX Runtime's profiler."),
@@ -185,13 +193,10 @@ def bench_command(
         raise UserError("expected --markdown or --json, found both; give one of them")
     if plot is not None:
         require_plots(plot)
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"expected a folder for {output}, found none; make it or choose another place")
+    if output is not None:
+        _require_place(output)
     if earlier is not None:
-        if bundles or like or output:
-            raise UserError(
-                "expected --from alone, found something to measure, or --output, too; leave it out"
-            )
+        _refuse_measuring(context)
         _show(_read(earlier), plot, as_json, markdown)
         return
     lengths = _numbers("--cache-lengths", cache_lengths)
@@ -224,6 +229,7 @@ def bench_command(
         profile=profile,
         curve=visual,
         processes=processes,
+        provider=provider,
         command=("asap-export", *sys.argv[1:]),
     )
     with shown_progress() as progress:
@@ -233,6 +239,8 @@ def bench_command(
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.rename(output)
     _show(facts, plot, as_json, markdown)
+    if not any(contender["samples"]["prefill"] for contender in facts["contenders"]):
+        raise typer.Exit(NOTHING_MEASURED)
 
 
 def _show(facts: dict[str, Any], plot: Path | None, as_json: bool, markdown: bool) -> None:
@@ -248,6 +256,25 @@ def _show(facts: dict[str, Any], plot: Path | None, as_json: bool, markdown: boo
         print_tables(bench_tables(facts))
 
 
+def _require_place(file: Path) -> None:
+    """Raise UserError where ``file`` cannot be written: better now than after the measurement."""
+    if not file.parent.is_dir():
+        raise UserError(f"expected a folder for {file}, found none; make it or choose another place")
+    if file.is_dir():
+        raise UserError(f"expected a file's name for --output, found the folder {file}; add a name")
+    if not os.access(file.parent, os.W_OK):
+        raise UserError(f"expected to write to {file.parent}, found it closed; choose another place")
+
+
+def _refuse_measuring(context: typer.Context) -> None:
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in _OF_SHOWING and source is not None and source.name == "COMMANDLINE":
+            option = parameter.opts[0] if parameter.opts[0].startswith("-") else "a bundle"
+            raise UserError(f"expected --from without anything to measure, found {option}; leave it out")
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
@@ -255,7 +282,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(
             f"expected a measurement's JSON in {file}, found: {error}; give another file"
         ) from error
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or not facts.keys() >= set(SHOWN):
         raise UserError(
             f"expected a measurement of schema {SCHEMA} in {file}, found another file; measure again"
         )
@@ -267,5 +294,5 @@ def _numbers(option: str, listed: str) -> tuple[int, ...]:
     try:
         numbers = [int(number) for number in listed.split(",")]
     except ValueError:
-        raise UserError(f"expected whole numbers between commas for {option}, found {listed}") from None
+        raise UserError(f"expected whole numbers between commas for {option}, found {listed!r}") from None
     return tuple(dict.fromkeys(numbers))

@@ -55,20 +55,7 @@ class OnnxRuntimeSession:
             raise UserError(
                 f"expected --threads of at least 1, found {threads}; leave it out for one per core"
             )
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL
-        if not mapped and provider == "cpu":
-            _share_memory()
-            options.add_session_config_entry("session.use_env_allocators", "1")
-        if mapped:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
-        # Otherwise this session's threads wait busily for a while, on the cores that the next graph needs.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
-        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        options = _session_options(provider, threads, mapped)
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
@@ -133,6 +120,24 @@ class OnnxRuntimeSession:
     def end_profiling(self) -> Path:
         """The file with the events of all runs of a session that was opened with ``profile``."""
         return Path(self._session.end_profiling())
+
+
+def _session_options(provider: str, threads: int | None, mapped: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    if mapped:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False  # it would keep what one layer needed for the next
+    elif provider == "cpu":
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    # Otherwise this session's threads wait busily for a while, on the cores that the next graph needs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 @cache

@@ -42,7 +42,7 @@ for line in sys.stdin:
             "kv_bytes": 100,
             "kv_held_bytes": 200,
             "peak_above_weights": 50,
-            "peak_resident": 5000,
+            "peak": 5000,
         }
     elif job["job"] == "decode":
         said = {"decode": [0.01] * job["steps"]}

@@ -1,17 +1,19 @@
 """Every contender does the same work on the same inputs: that makes their times comparable."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from asap_export.bench import resident
 from asap_export.bench.bundle_model import open_bundle
 from asap_export.bench.records import Contender, Workload
 from asap_export.bench.staged import Inputs, StagedRunner
 from asap_export.bench.torch_model import attend_eagerly, open_transformers
 from asap_export.bench.workload import drawn_images, fitted
+from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.attention import attend
 from asap_export.pruning.config import PruningConfig
@@ -22,6 +24,10 @@ VISUAL, TEXT, KEEP = 100, 9, 20
 def peer(checkpoint: Path, method: str, attention: str) -> Contender:
     pruning = asdict(PruningConfig(method=method))
     return Contender("peer", "transformers", str(checkpoint), attention, "fp32", method, pruning, attention)
+
+
+def compiled_peer(checkpoint: Path) -> Contender:
+    return replace(peer(checkpoint, "none", "sdpa"), compiled=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +96,36 @@ def test_all_have_caches_of_the_same_keys_behind_the_prompt(models, workload):
             np.testing.assert_allclose(other, keys[0], atol=1e-3, rtol=1e-3)
 
 
+def test_the_compiled_peer_s_static_cache_holds_the_same_keys(
+    random_checkpoint, models, workload, monkeypatch
+):
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)  # takes minutes, and adds no arithmetic
+    compiled, dense = open_transformers(compiled_peer(random_checkpoint)), models["none sdpa"]
+    inputs = read(compiled, workload)
+    embeds = compiled.embed(inputs.input_ids, compiled.vision(inputs))
+    visual_mask = inputs.input_ids == compiled.spec.image_token_id
+    state = compiled.prefill(embeds, visual_mask, KEEP, room=3)
+    expected = dense.prefill(embeds, visual_mask, KEEP, room=3)
+    for _ in range(2):  # what decoded tokens wrote is written over
+        assert len(compiled.decode(state, 3)) == 3 and compiled.cache_length(state) == VISUAL + TEXT
+        found = state[0].layers[-1].keys[:, :, : VISUAL + TEXT]
+        np.testing.assert_allclose(array(found), last_key(expected), atol=1e-4, rtol=1e-4)
+    valid, held = compiled.kv_bytes(state)
+    assert valid == dense.kv_bytes(expected)[0] and held == valid // (VISUAL + TEXT) * (VISUAL + TEXT + 3)
+
+
+def test_where_nothing_compiles_there_is_a_line(random_checkpoint, models, workload, monkeypatch):
+    def without_a_compiler(**_):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n  tried g++")
+
+    monkeypatch.setattr(torch, "compile", lambda module, **_: without_a_compiler)
+    compiled = open_transformers(compiled_peer(random_checkpoint))
+    inputs = read(compiled, workload)
+    embeds = compiled.embed(inputs.input_ids, compiled.vision(inputs))
+    with pytest.raises(UserError, match=r"found: InvalidCxxCompiler: No working C\+\+ compiler found$"):
+        compiled.prefill(embeds, inputs.input_ids == compiled.spec.image_token_id, KEEP, 1)
+
+
 def last_key(state) -> np.ndarray:
     if hasattr(state, "fed"):
         caches = {**state.layers, **(state.buffers.content(state.mask.shape[1]) if state.buffers else {})}
@@ -100,7 +136,7 @@ def last_key(state) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["pruned bundle", "asap sdpa", "none eager"])
 def test_a_runner_splits_the_time_to_first_token_and_goes_on_from_any_length(models, workload, name):
-    runner = StagedRunner(models[name])
+    runner = StagedRunner(models[name], resident)
     sample = runner.prefill(workload, 4)
     assert list(sample["seconds"]) == ["preprocess", "vision", "embed", "prefill"]
     assert all(seconds > 0 for seconds in sample["seconds"].values())

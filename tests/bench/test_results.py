@@ -24,7 +24,7 @@ def samples(contender, prefills, *, above=100, kv=1000, decode=(0.1, 0.3, 0.2)) 
             "kv_bytes": kv,
             "kv_held_bytes": kv,
             "peak_above_weights": above,
-            "peak_resident": 5000,
+            "peak": 5000,
         }
         for prefill in prefills
     ]

@@ -35,7 +35,7 @@ def test_more_contenders_and_more_tokens_need_more(dense_bundle):
 
 
 def test_where_all_do_not_fit_every_round_starts_new_processes_and_says_so(request_, monkeypatch):
-    monkeypatch.setattr("asap_export.bench.measurement.needed_together", lambda *_: 10**15)
+    monkeypatch.setattr("asap_export.bench.room.needed_together", lambda *_: 10**15)
     facts = bench(request_)
     assert facts["settings"]["processes"] == "fresh"
     assert facts["note"].startswith("all contenders at once would take about 1000000.0 GB of memory")
@@ -43,6 +43,6 @@ def test_where_all_do_not_fit_every_round_starts_new_processes_and_says_so(reque
 
 
 def test_where_none_fits_nothing_starts(request_, monkeypatch):
-    monkeypatch.setattr("asap_export.bench.measurement.available_memory", lambda: 1)
+    monkeypatch.setattr("asap_export.bench.room.available_memory", lambda: 1)
     with pytest.raises(UserError, match="expected a contender that 0 MB of free memory can hold, found none"):
         bench(request_)

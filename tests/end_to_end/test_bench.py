@@ -1,13 +1,17 @@
 """``asap-export bench`` as a user starts it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from installed_command import refused, run
 
+from asap_export.bench.contenders import PEERS
 from asap_export.bench.prepare import Like, prepared
+from asap_export.checkpoint.sources import DEMO
 from asap_export.cli.app import exit_status
+from asap_export.errors import UserError
 from asap_export.progress import no_progress
 
 SHORT = ("--rounds", "2", "--warmup", "0", "--decode-steps", "1", "--cache-lengths", "8", "--threads", "1")
@@ -124,18 +128,69 @@ def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
         ),
         (("BUNDLE", "--plot", "plot.png"), "expected a file name that ends in .svg"),
         (("BUNDLE", "--output", "no/bench.json"), "expected a folder for no/bench.json"),
+        (("BUNDLE", "--output", "."), "expected a file's name for --output, found the folder ."),
+        (("BUNDLE", "--provider", "cuda", "--profile"), "expected --profile on the CPU"),
+        (("BUNDLE", "--provider", "cuda", "--peers", "all"), "expected no peers with --provider cuda"),
         (("BUNDLE", "--json", "--markdown"), "expected --markdown or --json, found both"),
         (("BUNDLE", "--peers", "none", "--openvino-python", "python3"), "with the peer openvino-genai"),
+        (("BUNDLE", "--openvino-python", "no/python"), "expected a Python at no/python, found none"),
+        (("BUNDLE", "--openvino-model", "no"), "expected a folder at no, found none"),
+        (("BUNDLE", "--peers", "transformers-sdpa", "--model", DEMO), "found a model of other sizes in"),
+        (
+            ("BUNDLE", "--peers", "none", "--images", "2", "--visual-tokens", "9999"),
+            "expected --visual-tokens of",
+        ),
         (("--from", "nothing.json"), "expected a measurement's JSON in nothing.json"),
+        (
+            ("--from", "bench.json", "--rounds", "9"),
+            "expected --from without anything to measure, found --rounds",
+        ),
+        (("--from", "bench.json", "BUNDLE"), "expected --from without anything to measure, found a bundle"),
     ],
 )
 def test_wrong_input_gets_one_line(dense_bundle, tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
-    given = [str(dense_bundle) if argument == "BUNDLE" else argument for argument in arguments]
+    given = [str(dense_bundle) if argument == "BUNDLE" else str(argument) for argument in arguments]
     assert exit_status(["bench", *given]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and said in printed.err and len(printed.err.splitlines()) == 1
     assert not any(Path().iterdir())
+
+
+def test_bundles_on_a_device_have_no_peers_and_a_process_at_a_time(
+    pruned_bundle, tmp_path, monkeypatch, capsys
+):
+    """This machine's ONNX Runtime has no CUDA provider: so nothing is measured, and the reason is a line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asap_export.bench.request.compute_capabilities", lambda: ("9.0",))
+    arguments = ("--provider", "cuda", "--visual-tokens", "60", *SHORT, "--plot", "plot.svg", "--json")
+    assert exit_status(["bench", str(pruned_bundle), *arguments]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    reasons = {row["name"]: row["reason"] for row in facts["skipped"]}
+    assert {reasons[peer] for peer in PEERS} == {"runs on the CPU"}
+    assert "expected ONNX Runtime with CUDAExecutionProvider" in reasons["pruned"]
+    assert (facts["settings"]["provider"], facts["settings"]["processes"]) == ("cuda", "fresh")
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 1', '{"schema": 1}', '{"schema": 0}', "[1]"])
+def test_a_half_written_measurement_is_refused(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.chdir(tmp_path)
+    Path("half.json").write_text(content)
+    assert exit_status(["bench", "--from", "half.json"]) == 2
+    assert capsys.readouterr().err.startswith("error: expected a measurement")
+
+
+def test_a_folder_that_no_bench_made_is_left_alone(tmp_path):
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, (), tmp_path)
+    own = tmp_path / "llava-v1.6-vicuna-7b-0.02-3-layers" / "thesis.tex"
+    own.parent.mkdir()
+    own.touch()
+    with pytest.raises(UserError, match="expected a folder of an earlier bench"):
+        prepared(like, no_progress)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="change --work"):
+        prepared(replace(like, work=tmp_path / "file"), no_progress)
+    assert own.exists()
 
 
 def test_the_installed_command_refuses_too(tmp_path):

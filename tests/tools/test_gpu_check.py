@@ -11,6 +11,7 @@ import pytest
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
+from gpu_check import parsed  # noqa: E402
 from on_gpu.steps import Absent, Steps  # noqa: E402
 
 
@@ -82,12 +83,24 @@ def test_without_a_device_there_is_one_line(tmp_path):
     assert not (tmp_path / "report.json").exists()
 
 
-def test_an_unknown_part_is_refused():
-    done = gpu_check("--parts", "reference,everything")
-    assert done.returncode == 2
-    assert (
-        "expected --parts among reference, operators, onnxruntime, tensorrt, found everything" in done.stderr
-    )
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--parts", "reference,everything"),
+            "expected --parts among reference, operators, onnxruntime, tensorrt, found everything",
+        ),
+        (("--rounds", "0"), "expected --rounds of at least 1, found 0"),
+        (("--layers", "2"), "expected --layers of at least 3"),
+        (("--json", "no/report.json"), "expected a file's name in a folder for --json, found no/report.json"),
+        (("--bundle", "no.bundle"), "expected a bundle at no.bundle, found none"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(monkeypatch, capsys, options, said):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *options])
+    with pytest.raises(SystemExit) as ended:
+        parsed()
+    assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_a_step_that_fails_leaves_its_reason_and_the_others(tmp_path):
