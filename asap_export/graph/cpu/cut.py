@@ -1,8 +1,8 @@
 """Pass ``skipped-cut``: where nothing can be cut, as in every decode step, the pruning nodes do not run.
 
 Scoring, selection and merging stand behind an If, whose other branch hands on what it is given. Where there is a
-cut, the early caches are made of the rows that the projections left: turning whole caches around for a few rows
-of them costs more than all selection.
+cut, the early caches are taken head by head: turning whole caches around for a few rows of them costs more than
+all selection.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from asap_export.graph.cpu.functions import CPU_DOMAIN, call
-from asap_export.graph.cpu.rows import known_size, take_over
+from asap_export.graph.cpu.rows import take_over
 from asap_export.graph.operators import DOMAIN
 
 __all__ = ["skip_cut"]
@@ -38,8 +38,7 @@ def skip_cut(model: ir.Model) -> None:
         uncut.add(call("EveryPosition", [visual])),
     ]
     for trim in trims:
-        inputs = [trim.past, trim.rows, inner_kept]
-        cut.outputs.append(cut.add(call("TrimmedCache", inputs, {"kv_heads": trim.kv_heads})))
+        cut.outputs.append(cut.add(call("TrimmedCache", [trim.past, trim.whole, inner_kept])))
         uncut.outputs.append(uncut.add(ir.node("Identity", [trim.whole])))
     condition = call("Cuts", [visual, kept_length])
     branches = {
@@ -105,14 +104,12 @@ def _is_layer(node: ir.Node) -> bool:
 class _Trim(NamedTuple):
     """A cache of a layer before the cut, a graph output ``trimmed``.
 
-    past: [B, Hkv, P, d]; rows: [B, T, Hkv·d], of the new tokens; whole: [B, Hkv, P+T, d].
+    past: [B, Hkv, P, d]; whole: [B, Hkv, P+T, d].
     """
 
     trimmed: ir.Value
     past: ir.Value
-    rows: ir.Value
     whole: ir.Value
-    kv_heads: int
 
 
 def _trims(graph: ir.Graph) -> list[_Trim]:
@@ -129,21 +126,8 @@ def _trims(graph: ir.Graph) -> list[_Trim]:
         whole, name = piece.inputs[0], str(value.name).replace("present", "past_key_values")
         past = _named(graph.inputs, name)
         assert whole is not None
-        trims.append(_Trim(value, past, _new_rows(whole), whole, known_size(past, 1)))
+        trims.append(_Trim(value, past, whole))
     return trims
-
-
-def _new_rows(whole: ir.Value) -> ir.Value:
-    """The rows [B, T, Hkv·d] that an early cache was made of, by its Concat or inside CausalAttention."""
-    node = whole.producer()
-    assert node is not None
-    if node.op_type == "CausalAttention":
-        rows = node.inputs[whole.index()]  # type: ignore[index]  # outputs 1 and 2 are made of inputs 1 and 2
-    else:
-        transpose = node.inputs[1].producer()  # type: ignore[union-attr]
-        rows = transpose.inputs[0].producer().inputs[0]  # type: ignore[union-attr]
-    assert rows is not None
-    return rows
 
 
 def _hidden(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, ir.Value]:
