@@ -1,6 +1,6 @@
 """Before all passes: query and key are rotated as the rows [B, T, H·d] that the projections leave.
 
-So fused attention takes them without a transpose, and the cut takes a token's row where it lies in one piece.
+So fused attention takes them without a transpose.
 """
 
 import onnx_ir as ir
