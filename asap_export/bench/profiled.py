@@ -14,7 +14,7 @@ from asap_export.bench.staged import StagedRunner
 from asap_export.bundle import Bundle
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.providers import graph_file, growing_inputs
+from asap_export.runtime.providers import cache_form, graph_file
 from asap_export.runtime.session import Sessions
 
 __all__ = ["ProfiledRunner"]
@@ -36,8 +36,7 @@ class ProfiledRunner:
         embedding = OnnxRuntimeSession(bundle.graph_path("embed_tokens"), "cpu", threads)
         preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", threads)
         sessions = Sessions(vision, embedding, self._decoder)
-        growing = growing_inputs(bundle, "cpu")
-        model = Model(bundle, sessions, "cpu", preprocess=preprocess, growing=growing)
+        model = Model(bundle, sessions, "cpu", preprocess=preprocess, caches=cache_form(bundle, "cpu"))
         self._runner = StagedRunner(BundleModel(model), resident)
         self.weights = self._runner.weights
 

@@ -95,7 +95,8 @@ class GraphInfo:
 class CpuDecoder(GraphInfo):
     """``decoder.onnx`` once more, as ONNX Runtime's CPU provider is fast with it: what the passes made of it.
 
-    Caches with a dimension ``capacity`` may be longer than what they hold, and then are written to in place.
+    Caches with a dimension ``capacity`` may be longer than what they hold, and then are written to in place. Those
+    that leave it with a dimension ``untrimmed`` still hold the new tokens that were cut.
     """
 
     passes: tuple[CpuPass, ...]

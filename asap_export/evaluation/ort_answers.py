@@ -15,7 +15,7 @@ from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt
-from asap_export.runtime.providers import graph_file, growing_inputs
+from asap_export.runtime.providers import cache_form, graph_file
 from asap_export.runtime.request import Request
 from asap_export.runtime.session import Sessions, Tensor
 
@@ -52,7 +52,7 @@ class OrtAnswers:
                 bundle.manifest,
                 Sessions(vision, embedding, decoder),
                 bundle.manifest.dtype,
-                growing=growing_inputs(bundle, "cpu"),
+                caches=cache_form(bundle, "cpu"),
             )
         self._spec = first.manifest.model
         self._geometry = TileGeometry.of(self._spec)
@@ -69,7 +69,7 @@ class OrtAnswers:
         """The new tokens of every question, the end token left out."""
         plain = self._graphs[pruning]
         graphs = _SeenGraphs(
-            plain.manifest, plain.sessions, plain.dtype, growing=plain.growing, features=seen.features
+            plain.manifest, plain.sessions, plain.dtype, caches=plain.caches, features=seen.features
         )
         answers: dict[int, list[int]] = {}
         for head in seen.read.heads:

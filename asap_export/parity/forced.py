@@ -12,10 +12,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from asap_export.graph.cpu import CAPACITY, lower_for_cpu
+from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.operators import DOMAIN
 from asap_export.parity.recording import Array
 from asap_export.parity.verdict import Group
+from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.spec import CpuPass
 
@@ -52,11 +53,13 @@ class DecoderForm(NamedTuple):
         lower_for_cpu(model, [name for name in self.passes if name != "skipped-cut"])
         return StoredGraph(ir.to_proto(model), self.canonical.folder).open()
 
-    def growing(self) -> tuple[str, ...]:
-        """The inputs that may be buffers with more places than are filled."""
-        inputs = self.stored.model.graph.input
-        dims = {value.name: [dim.dim_param for dim in value.type.tensor_type.shape.dim] for value in inputs}
-        return tuple(name for name, named in dims.items() if CAPACITY in named)
+    def caches(self) -> CacheForm:
+        """What this form does with its caches."""
+        inputs, outputs = (
+            [(value.name, [dim.dim_param for dim in value.type.tensor_type.shape.dim]) for value in values]
+            for values in (self.stored.model.graph.input, self.stored.model.graph.output)
+        )
+        return CacheForm.of(inputs, outputs)
 
 
 class ForcedDecoder:

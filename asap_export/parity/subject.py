@@ -67,7 +67,7 @@ class Subject:
         )
         running = self.forms[0]
         sessions = Sessions(vision, embedding, running.open(self.provider))
-        return Model(self.bundle, sessions, self.provider, self.dtype, growing=running.growing())
+        return Model(self.bundle, sessions, self.provider, self.dtype, caches=running.caches())
 
 
 def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None:

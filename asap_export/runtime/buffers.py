@@ -1,6 +1,6 @@
 """Caches with room to grow: new tokens are written behind the cached ones, which are not copied at every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -52,9 +52,14 @@ class Buffers:
             copies[name][:, :, :length] = array[:, :, :length]
         return Buffers(copies, places)
 
-    def content(self, length: int) -> dict[str, _Array]:
-        """The first ``length`` places alone, [B, Hkv, length, d]."""
-        return {name: np.ascontiguousarray(array[:, :, :length]) for name, array in self.arrays.items()}
+    def content(self, length: int, names: Collection[str] | None = None) -> dict[str, _Array]:
+        """The first ``length`` places alone of the arrays of these names, or of all, [B, Hkv, length, d]."""
+        chosen = self.arrays if names is None else names
+        return {name: np.ascontiguousarray(self.arrays[name][:, :, :length]) for name in chosen}
+
+    def write(self, name: str, length: int, tokens: _Array) -> None:
+        """Put tokens [B, Hkv, K, d] behind the first ``length`` places of an array, once they are claimed."""
+        self.arrays[name][:, :, length : length + tokens.shape[2]] = tokens
 
 
 def _capacity(places: int) -> int:

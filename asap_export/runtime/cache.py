@@ -1,7 +1,8 @@
 """The KV cache of a batch, and the masks and positions that go with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,39 @@ import numpy.typing as npt
 from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.session import Tensor
 
-__all__ = ["Cache", "empty_cache", "present_name"]
+__all__ = ["PLAIN_CACHES", "Cache", "CacheForm", "empty_cache", "present_name"]
 
 Integers = npt.NDArray[np.int64]
+
+_CAPACITY, _UNTRIMMED = "capacity", "untrimmed"  # dimensions of a decoder for the CPU
+
+
+class CacheForm(NamedTuple):
+    """What a decoder does with its caches, by its inputs for them; in ``decoder.onnx`` none is special.
+
+    ``growing`` ones may be buffers with more places than are filled. What goes on from ``untrimmed`` ones still
+    holds the new tokens that were cut, and such an input has exactly P places in a step that cuts.
+    """
+
+    growing: tuple[str, ...] = ()
+    untrimmed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Iterable[tuple[str, Sequence[str | int]]],
+        outputs: Iterable[tuple[str, Sequence[str | int]]],
+    ) -> "CacheForm":
+        """From names and dimensions of the decoder's inputs and outputs."""
+        given = list(inputs)
+        untrimmed = {name for name, dims in outputs if _UNTRIMMED in dims}
+        return cls(
+            tuple(name for name, dims in given if _CAPACITY in dims),
+            tuple(name for name, _ in given if present_name(name) in untrimmed),
+        )
+
+
+PLAIN_CACHES = CacheForm()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The model's three graphs as three functions; the decoder's takes and returns the cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from asap_export.bundle import Manifest
 from asap_export.runtime.buffers import Buffers
-from asap_export.runtime.cache import Cache, Integers, empty_cache, present_name
+from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm, Integers, empty_cache, present_name
 from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
@@ -26,14 +27,13 @@ class Step:
 @dataclass(frozen=True)
 class Graphs:
     """``dtype`` is the graphs' own: the manifest's, unless the sessions hold graphs of another. ``memory`` is
-    asked before a prompt runs, where that takes the host's. ``growing`` are the decoder's inputs that may be
-    buffers with more places than are filled."""
+    asked before a prompt runs, where that takes the host's."""
 
     manifest: Manifest
     sessions: Sessions
     dtype: str
     memory: RunMemory | None = None
-    growing: tuple[str, ...] = ()
+    caches: CacheForm = PLAIN_CACHES
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
@@ -70,32 +70,46 @@ class Graphs:
         inputs_embeds: [B, T, D]; new_mask: [B, T], 0 for padding on the left; visual_mask: [B, T];
         kept_length: how many of the T stay.
         """
-        inputs = {"inputs_embeds": inputs_embeds, **cache.inputs(new_mask)}
-        stay = kept_length if self.manifest.pruning.prunes else new_mask.shape[1]
-        buffers = self._buffers(cache, new_mask, cache.mask.shape[1] + stay)
-        if buffers is not None:
-            inputs |= buffers.arrays
-        elif cache.buffers is not None:
-            inputs |= cache.buffers.content(cache.mask.shape[1])
-        into = {present_name(name): array for name, array in buffers.arrays.items()} if buffers else None
-        if not self.manifest.pruning.prunes:
-            outputs = self.sessions.decoder.run(inputs, ("logits",), into)
-            kept_index = np.broadcast_to(np.arange(new_mask.shape[1]), new_mask.shape)
-        else:
+        length, (rows, new) = cache.mask.shape[1], new_mask.shape
+        prunes = self.manifest.pruning.prunes
+        stay = kept_length if prunes else new
+        cuts = prunes and (stay < new or bool(visual_mask.any()))
+        whole = self._empty(self.caches.untrimmed, rows, length + new) if cuts else {}
+        buffers = self._buffers(cache, new_mask, length + stay)
+        arrays = buffers.arrays if buffers is not None else {}
+        grown = {name: array for name, array in arrays.items() if name not in whole}
+        inputs = {"inputs_embeds": inputs_embeds, **cache.inputs(new_mask), **grown}
+        if cache.buffers is not None:
+            inputs |= cache.buffers.content(length, cache.buffers.arrays.keys() - grown.keys())
+        into = {present_name(name): array for name, array in (grown | whole).items()}
+        if prunes:
             inputs |= {"visual_mask": visual_mask, "kept_length": np.array(kept_length, np.int64)}
-            outputs = self.sessions.decoder.run(inputs, ("logits", "kept_index"), into)
-            kept_index = outputs["kept_index"]
+        on_host = ("logits", "kept_index") if prunes else ("logits",)
+        outputs = self.sessions.decoder.run(inputs, on_host, into)
+        kept_index = outputs["kept_index"] if prunes else np.broadcast_to(np.arange(new), new_mask.shape)
+        for name, array in whole.items():
+            kept = np.take_along_axis(array, length + kept_index[:, None, :, None], axis=2)
+            if buffers is not None:
+                buffers.write(name, length, kept)
+            else:
+                outputs[present_name(name)] = np.concatenate([array[:, :, :length], kept], axis=2)
         logits = outputs["logits"][:, -1].astype(np.float32)
         return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
 
+    def _empty(self, names: Sequence[str], rows: int, places: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Room for the caches of these names, [B, Hkv, places, d]."""
+        model = self.manifest.model
+        shape = rows, model.kv_heads, places, model.head_dim
+        return {name: np.empty(shape, self.numpy_dtype) for name in names}
+
     def _buffers(self, cache: Cache, new_mask: Integers, places: int) -> Buffers | None:
         """Buffers for a step behind ``cache`` that fills ``places``; None where it cannot write in place."""
-        if not self.growing or not cache.plain(new_mask):
+        if not self.caches.growing or not cache.plain(new_mask):
             return None
         if cache.buffers is not None:
             return cache.buffers.claimed(cache.mask.shape[1], places)
         if cache.mask.shape[1]:
             return None
-        rows, model = len(new_mask), self.manifest.model
-        buffers = Buffers.empty(self.growing, rows, model.kv_heads, model.head_dim, self.numpy_dtype, places)
+        rows, model, names = len(new_mask), self.manifest.model, self.caches.growing
+        buffers = Buffers.empty(names, rows, model.kv_heads, model.head_dim, self.numpy_dtype, places)
         return buffers.claimed(0, places)

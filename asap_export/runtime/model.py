@@ -12,7 +12,7 @@ from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
-from asap_export.runtime.cache import Cache
+from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm
 from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
@@ -22,8 +22,8 @@ from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt, PromptReader
 from asap_export.runtime.providers import (
     Provider,
+    cache_form,
     choose_provider,
-    growing_inputs,
     open_sessions,
     weight_memory,
 )
@@ -51,8 +51,7 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
         bundle.graph_path("preprocess"), "cpu", threads
     )  # TensorRT cannot resize so
     sessions = open_sessions(bundle, chosen, threads, mapped)
-    growing = growing_inputs(bundle, chosen)
-    model = Model(bundle, sessions, chosen, preprocess=preprocess, growing=growing)
+    model = Model(bundle, sessions, chosen, preprocess=preprocess, caches=cache_form(bundle, chosen))
     if mapped:
         model.note = (
             "there is too little memory for these weights as float32, so they are read from disk at every step, "
@@ -80,8 +79,8 @@ def _must_stay_on_disk(bundle: Bundle) -> bool:
 class Model:
     """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy.
 
-    ``growing``: see ``Graphs``. Images go through ``preprocess``, a session on the graph of that name, or without
-    it through the checkpoint's own processor, as PyTorch's do.
+    ``caches``: what its decoder does with them. Images go through ``preprocess``, a session on the graph of that
+    name, or without it through the checkpoint's own processor, as PyTorch's do.
     """
 
     def __init__(
@@ -91,15 +90,15 @@ class Model:
         provider: str = "cpu",
         dtype: str | None = None,
         preprocess: Session | None = None,
-        growing: tuple[str, ...] = (),
+        caches: CacheForm = PLAIN_CACHES,
     ) -> None:
         self.bundle = bundle
         self.spec = bundle.manifest.model
         self.provider = provider
         self.note: str | None = None  # what a user should know about how this model runs
-        blocks = bool(growing) and scores_in_blocks(bundle.manifest)
+        blocks = bool(caches.growing) and scores_in_blocks(bundle.manifest)
         memory = RunMemory(self.spec, blocks) if provider == "cpu" else None
-        self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, growing)
+        self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, caches)
         self.reader = PromptReader(bundle.processor_path, self.spec, preprocess)
 
     def generate(

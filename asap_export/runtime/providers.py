@@ -10,6 +10,7 @@ import onnxruntime as ort
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph, Flavour
 from asap_export.errors import UserError
+from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
@@ -17,16 +18,15 @@ from asap_export.runtime.session import Session, Sessions
 
 __all__ = [
     "Provider",
+    "cache_form",
     "choose_provider",
     "graph_file",
-    "growing_inputs",
     "open_sessions",
     "weight_memory",
 ]
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
-CAPACITY = "capacity"  # the dimension of such inputs in the manifest
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 
 
@@ -74,12 +74,15 @@ def graph_file(bundle: Bundle, graph: EngineGraph, provider: Provider) -> Path:
     return bundle.graph_path(graph)
 
 
-def growing_inputs(bundle: Bundle, provider: Provider) -> tuple[str, ...]:
-    """The decoder's inputs that may be buffers with more places than are filled, which a run writes to."""
+def cache_form(bundle: Bundle, provider: Provider) -> CacheForm:
+    """What the decoder of a provider does with its caches."""
     decoder = bundle.manifest.cpu_decoder
     if provider != "cpu" or decoder is None:
-        return ()
-    return tuple(tensor.name for tensor in decoder.inputs if CAPACITY in tensor.dims)
+        return CacheForm()
+    inputs, outputs = (
+        [(tensor.name, tensor.dims) for tensor in tensors] for tensors in (decoder.inputs, decoder.outputs)
+    )
+    return CacheForm.of(inputs, outputs)
 
 
 def weight_memory(bundle: Bundle) -> tuple[int, int]:

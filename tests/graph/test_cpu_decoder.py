@@ -67,15 +67,31 @@ def opened(model, folder):
     return lambda feeds: session.run(feeds, on_host=[value.name for value in model.graph.output])
 
 
+def named_dimension(values, name):
+    """Which of a graph's inputs or outputs have a third dimension of this name."""
+    dims = {value.name: [dim.dim_param for dim in value.type.tensor_type.shape.dim] for value in values}
+    return [value for value, named in dims.items() if named[2:3] == [name]]
+
+
+def trimmed(model, outputs, past):
+    """What a caller makes of the outputs: caches that still hold what was cut lose it."""
+    kept = dict(outputs)
+    for name in named_dimension(model.graph.output, "untrimmed"):
+        stayed = past + outputs["kept_index"][:, None, :, None]
+        tokens = np.take_along_axis(outputs[name], stayed, axis=2)
+        kept[name] = np.concatenate([outputs[name][:, :, :past], tokens], axis=2)
+    return kept
+
+
 @pytest.mark.parametrize("bundle_name", ["pruned_bundle", "dense_bundle", "untrimmed_bundle"])
 @pytest.mark.parametrize("passes", [PASSES, *((name,) for name in PASSES)], ids=",".join)
 def test_it_computes_what_decoder_onnx_computes(bundle_name, passes, request):
     folder = request.getfixturevalue(bundle_name)
-    whole = onnx.load(folder / "decoder.onnx", load_external_data=False)
-    canonical, other = opened(whole, folder), opened(lowered(folder, passes), folder)
+    whole, for_cpu = onnx.load(folder / "decoder.onnx", load_external_data=False), lowered(folder, passes)
+    canonical, other = opened(whole, folder), opened(for_cpu, folder)
     for case, settings_ in CASES.items():
         feeds = feeds_of(whole, **settings_)
-        expected, found = canonical(feeds), other(feeds)
+        expected, found = canonical(feeds), trimmed(for_cpu, other(feeds), settings_.get("past", 0))
         assert expected.keys() == found.keys()
         for name in expected:
             scale = np.abs(expected[name]).max(initial=0.0) or 1.0
@@ -108,27 +124,41 @@ def test_a_pass_that_is_left_out_leaves_its_nodes(pruned_bundle):
     assert not {"Attention", "AsapMask", "AsapTopK"} & {node.op_type for node in stored.graph.node}
 
 
-def test_new_tokens_are_written_into_buffers_that_are_past_and_present_at_once(pruned_bundle):
-    decoder = onnx.load(pruned_bundle / "decoder.cpu.onnx", load_external_data=False)
-    session = OnnxRuntimeSession(pruned_bundle / "decoder.cpu.onnx", threads=1)
-    feeds = feeds_of(decoder, new=1, past=30)
+VARIANTS = {
+    "pruned": {},
+    "score-received": {"score": "received"},
+    "score-salience": {"score": "salience"},
+    "no-bimask": {"bidirectional": False},
+    "salience-alone": {"bidirectional": False, "score": "salience", "merge": False},
+    "fastv": {"method": "fastv"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("case", ["a decode step", "a later turn of text"])
+def test_new_tokens_are_written_into_buffers_that_are_past_and_present_at_once(exported, variant, case):
+    folder = exported(variant, "fp32", **VARIANTS[variant])
+    decoder = onnx.load(folder / "decoder.cpu.onnx", load_external_data=False)
+    session = OnnxRuntimeSession(folder / "decoder.cpu.onnx", threads=1)
+    feeds = feeds_of(decoder, **CASES[case])
     outputs = [value.name for value in decoder.graph.output]
     expected = session.run(feeds, on_host=outputs)
-    growing = [
-        value.name for value in decoder.graph.input if value.type.tensor_type.shape.dim[2:3]
-        and value.type.tensor_type.shape.dim[2].dim_param == "capacity"
-    ]  # fmt: skip
-    assert len(growing) == 2 * 6  # of the six layers behind the cut
+    growing = named_dimension(decoder.graph.input, "capacity")
+    assert len(growing) == 2 * 8
+    assert (
+        len(named_dimension(decoder.graph.output, "untrimmed")) == 2 * 2
+    )  # of the two layers before the cut
 
+    past, length = CASES[case]["past"], feeds["attention_mask"].shape[1]
     buffers = {name: np.full((1, 2, 50, 64), 7.0, np.float32) for name in growing}
     for name, buffer in buffers.items():
-        buffer[:, :, :30] = feeds[name]
+        buffer[:, :, :past] = feeds[name]
     into = {name.replace("past_key_values", "present"): buffer for name, buffer in buffers.items()}
     found = session.run({**feeds, **buffers}, on_host=outputs, into=into)
     np.testing.assert_array_equal(found["logits"], expected["logits"])
     for name, buffer in into.items():
-        np.testing.assert_array_equal(buffer[:, :, :31], expected[name])
-        assert (buffer[:, :, 31:] == 7.0).all()
+        np.testing.assert_array_equal(buffer[:, :, :length], expected[name])
+        assert (buffer[:, :, length:] == 7.0).all()
 
 
 def test_a_step_runs_no_selection(pruned_bundle, tmp_path):
@@ -147,7 +177,7 @@ def test_a_step_runs_no_selection(pruned_bundle, tmp_path):
 
 
 def attention_model():
-    """SoftMaskedAttention and ScoreInBlocks, beside the whole mask."""
+    """AttendInBlocks and ScoreInBlocks, beside the whole mask."""
     names = {
         "query": ir.DataType.FLOAT, "key": ir.DataType.FLOAT, "value": ir.DataType.FLOAT,
         "visual_mask": ir.DataType.BOOL, "valid": ir.DataType.BOOL, "row_weight": ir.DataType.FLOAT,
@@ -156,7 +186,7 @@ def attention_model():
     values = {name: ir.Value(name=name, type=ir.TensorType(kind)) for name, kind in names.items()}
     query, key, value, visual, valid, weight, plain = values.values()
     attributes = {"lambda_max": 0.5, "scale": 0.25}
-    attend = call("SoftMaskedAttention", [query, key, value, visual, valid, plain], attributes, 3)
+    attend = call("AttendInBlocks", [query, key, value, visual, valid, plain], attributes, 3)
     score = call("ScoreInBlocks", [query, key, visual, valid, weight, plain], attributes)
     outputs = [*attend.outputs, *score.outputs]
     for name, output in zip(("output", "mass", "salience", "score"), outputs, strict=True):

@@ -42,7 +42,7 @@ class Held:
         content = {}
         for name in NAMES:
             fresh = generator.random((ROWS, HEADS, new, SIZE), np.float32)
-            buffers.arrays[name][:, :, self.length : self.length + new] = fresh
+            buffers.write(name, self.length, fresh)
             content[name] = np.concatenate([self.content[name], fresh], axis=2)
         return Held(buffers, content)
 

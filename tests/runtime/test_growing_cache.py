@@ -9,7 +9,7 @@ import asap_export
 from asap_export.bundle import Bundle
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.providers import open_sessions
+from asap_export.runtime.providers import cache_form, open_sessions
 from asap_export.runtime.request import Request
 
 MAT = IMAGES / "mat.png"
@@ -23,7 +23,8 @@ def copying(folder: Path) -> Model:
     """The same graphs, whose outputs are left to ONNX Runtime."""
     bundle = Bundle.open(folder)
     preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", 1)
-    return Model(bundle, open_sessions(bundle, "cpu", 1), preprocess=preprocess)
+    caches = cache_form(bundle, "cpu")._replace(growing=())
+    return Model(bundle, open_sessions(bundle, "cpu", 1), preprocess=preprocess, caches=caches)
 
 
 @pytest.mark.parametrize("bundle", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])

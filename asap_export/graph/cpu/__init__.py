@@ -6,7 +6,7 @@ from typing import get_args
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from asap_export.graph.cpu.attention import CAPACITY, fuse_attention
+from asap_export.graph.cpu.attention import fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
 from asap_export.graph.cpu.functions import attach_cpu_functions
 from asap_export.graph.cpu.int8 import round_activations
@@ -14,7 +14,7 @@ from asap_export.graph.cpu.rows import rotate_rows
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass
 
-__all__ = ["CAPACITY", "CPU_PASSES", "lower_for_cpu"]
+__all__ = ["CPU_PASSES", "lower_for_cpu"]
 
 _PASSES: dict[CpuPass, Callable[[ir.Model], None]] = {
     "fused-attention": fuse_attention,

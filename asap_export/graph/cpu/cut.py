@@ -1,15 +1,15 @@
 """Pass ``skipped-cut``: where nothing can be cut, as in every decode step, the pruning nodes do not run.
 
-Scoring, selection and merging stand behind an If, whose other branch hands on what it is given. Where there is a
-cut, the early caches are taken head by head: turning whole caches around for a few rows of them costs more than
-all selection.
+Scoring, selection and merging stand behind an If, whose other branch hands on what it is given. Caches of the
+layers before the cut leave the graph with the tokens that were cut, and the caller drops those: whatever stood
+between such a cache and its output, it would be copied at every step.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import onnx_ir as ir
 
+from asap_export.graph.cpu.capacity import UNTRIMMED, appends_in_place, open_caches
 from asap_export.graph.cpu.functions import CPU_DOMAIN, call
 from asap_export.graph.cpu.rows import take_over
 from asap_export.graph.operators import DOMAIN
@@ -17,7 +17,7 @@ from asap_export.graph.operators import DOMAIN
 __all__ = ["skip_cut"]
 
 # Where the branch begins: what layers compute is handed to it.
-_LAYERS = {"MatMul", "MatMulNBits", "Add", "RMSNormalization", "RotaryEmbedding", "Attention", "AsapMask"}
+_LAYERS = {"MatMul", "MatMulNBits", "Add", "RMSNormalization", "RotaryEmbedding", "Attention"}
 
 
 def skip_cut(model: ir.Model) -> None:
@@ -29,17 +29,13 @@ def skip_cut(model: ir.Model) -> None:
     visual, kept_length = (_named(graph.inputs, name) for name in ("visual_mask", "kept_length"))
     kept = _named(graph.outputs, "kept_index")
     before, after = _hidden(graph, last)
-    trims = _trims(graph)
+    _leave_untrimmed(graph)
     cut, uncut = _Branch("cut"), _Branch("uncut")
-    inner_kept = cut.copy(kept)
-    cut.outputs += [cut.copy(after), inner_kept]
+    cut.outputs += [cut.copy(after), cut.copy(kept)]
     uncut.outputs += [
         uncut.add(ir.node("Identity", [before])),
         uncut.add(call("EveryPosition", [visual])),
     ]
-    for trim in trims:
-        cut.outputs.append(cut.add(call("TrimmedCache", [trim.past, trim.whole, inner_kept])))
-        uncut.outputs.append(uncut.add(ir.node("Identity", [trim.whole])))
     condition = call("Cuts", [visual, kept_length])
     branches = {
         "then_branch": ir.AttrGraph("then_branch", cut.graph()),
@@ -49,7 +45,7 @@ def skip_cut(model: ir.Model) -> None:
         "", "If", condition.outputs, tuple(branches.values()), num_outputs=len(cut.outputs), name="Asap.cut"
     )
     graph.extend([condition, choice])
-    for old, new in zip((after, kept, *(trim.trimmed for trim in trims)), choice.outputs, strict=True):
+    for old, new in zip((after, kept), choice.outputs, strict=True):
         take_over(old, new)
     topk = next(
         node for node in graph if node.op_type == "AsapTopK"
@@ -75,7 +71,7 @@ class _Branch:
     def copy(self, value: ir.Value) -> ir.Value:
         """The value, computed here, from what the layers and the graph's inputs give."""
         node = value.producer()
-        if node is None or node.op_type in _LAYERS or (node.domain == CPU_DOMAIN and _is_layer(node)):
+        if node is None or _is_layer(node):
             return value
         if value not in self._copies:
             inputs = [None if source is None else self.copy(source) for source in node.inputs]
@@ -98,36 +94,43 @@ class _Branch:
 
 
 def _is_layer(node: ir.Node) -> bool:
-    return node.op_type not in ("LastRowBias", "ScoreInBlocks")
+    if node.domain == CPU_DOMAIN:
+        return node.op_type not in ("LastRowBias", "ScoreInBlocks")
+    return node.op_type in _LAYERS or (node.op_type == "AsapMask" and _masks_attention(node.outputs[0]))
 
 
-class _Trim(NamedTuple):
-    """A cache of a layer before the cut, a graph output ``trimmed``.
-
-    past: [B, Hkv, P, d]; whole: [B, Hkv, P+T, d].
-    """
-
-    trimmed: ir.Value
-    past: ir.Value
-    whole: ir.Value
+def _masks_attention(bias: ir.Value) -> bool:
+    """Whether a layer attends under this SG-BiMask, so that it is no part of the cut."""
+    users = [user for user, _ in bias.uses()]
+    return any(
+        user.op_type == "Attention" or (user.op_type == "Cast" and _masks_attention(user.outputs[0]))
+        for user in users
+    )
 
 
-def _trims(graph: ir.Graph) -> list[_Trim]:
-    """The caches that are trimmed on their way out: a slice of the past, and new tokens that were taken."""
-    trims = []
-    for value in graph.outputs:
-        concat = value.producer()
-        if concat is None or concat.op_type != "Concat":
+def _leave_untrimmed(graph: ir.Graph) -> None:
+    """Let caches that are trimmed on their way out leave as they are, and be longer than their content."""
+    opened = []
+    for value in list(graph.outputs):
+        whole = _whole(value)
+        if whole is None or value.shape is None:
             continue
-        first = concat.inputs[0]
-        piece = first.producer() if first is not None else None
-        if piece is None or piece.op_type != "Slice":
-            continue
-        whole, name = piece.inputs[0], str(value.name).replace("present", "past_key_values")
-        past = _named(graph.inputs, name)
-        assert whole is not None
-        trims.append(_Trim(value, past, whole))
-    return trims
+        past = _named(graph.inputs, str(value.name).replace("present", "past_key_values"))
+        take_over(value, whole)
+        whole.shape = ir.Shape([*value.shape[:2], UNTRIMMED, value.shape[3]])
+        if appends_in_place(whole):
+            opened.append(past)
+    open_caches(graph, opened)
+
+
+def _whole(present: ir.Value) -> ir.Value | None:
+    """The cache [B, Hkv, P+T, d] of which an output has the old tokens and some of the new; None elsewhere."""
+    concat = present.producer()
+    if concat is None or concat.op_type != "Concat":
+        return None
+    first = concat.inputs[0]
+    piece = first.producer() if first is not None else None
+    return piece.inputs[0] if piece is not None and piece.op_type == "Slice" else None
 
 
 def _hidden(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, ir.Value]:

@@ -15,15 +15,18 @@ __all__ = ["CPU_DOMAIN", "attach_cpu_functions", "call"]
 CPU_DOMAIN = "ai.asap.cpu"
 _CONTRIB = "com.microsoft"
 _NAMES = (
+    "Heads",
+    "Rows",
+    "HasVisual",
     "Plain",
     "CausalMask",
     "CausalAttention",
     "Blocks",
     "BlockBias",
-    "LastRowBias",
+    "AttendInBlocks",
     "SoftMaskedAttention",
+    "LastRowBias",
     "ScoreInBlocks",
-    "TrimmedCache",
     "Cuts",
     "EveryPosition",
 )  # callees come first

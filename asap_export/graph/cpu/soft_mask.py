@@ -7,6 +7,7 @@ head. Row by row the mask is two short vectors, so attention in blocks of rows m
 import onnx_ir as ir
 
 from asap_export.graph.cpu.functions import call
+from asap_export.graph.cpu.layer import layer_of
 from asap_export.graph.cpu.rows import take_over
 from asap_export.graph.cpu.stages import Stages, is_soft, valid_of
 
@@ -35,11 +36,11 @@ def _attend_in_blocks(graph: ir.Graph, attention: ir.Node, stages: Stages, mask:
     source = _source(mask)
     visual, valid = source.inputs[2:4]
     assert visual is not None and valid is not None
-    plain = stages.of(attention, valid, visual).plain
-    node = call("SoftMaskedAttention", [*attention.inputs[:3], visual, valid, plain], _settings(source), 3)
-    graph.insert_before(attention, node)
-    take_over(attention.outputs[0], node.outputs[0])
-    for old, new in zip(source.outputs[1:], node.outputs[1:], strict=True):
+    layer = layer_of(attention)
+    inputs = [*layer.inputs(), visual, valid, *stages.of(attention, valid, visual)]
+    node = call("SoftMaskedAttention", inputs, layer.settings() | _settings(source), 5)
+    layer.replace(graph, node)
+    for old, new in zip(source.outputs[1:], node.outputs[3:], strict=True):
         take_over(old, new)
 
 

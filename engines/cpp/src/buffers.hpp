@@ -30,6 +30,9 @@ public:
     /// where there is room and nobody else went on from the same place; otherwise a copy.
     std::shared_ptr<Buffers> claimed(std::int64_t length, std::int64_t places);
 
+    /// The first `length` places of one tensor alone, [1, Hkv, length, d].
+    TensorPtr content(std::string const& name, std::int64_t length) const;
+
 private:
     bool claim(std::int64_t length, std::int64_t places);
 
@@ -37,5 +40,8 @@ private:
     std::int64_t filled_;
     std::mutex mutex_;
 };
+
+/// Copies `places` of every head of a cache [1, Hkv, P, d] in host memory to places of another, from `first` on.
+void copy_places(Tensor const& from, std::vector<std::int64_t> const& places, HostTensor& to, std::int64_t first);
 
 }  // namespace asap::detail

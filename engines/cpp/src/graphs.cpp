@@ -1,5 +1,6 @@
 #include "graphs.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -23,13 +24,13 @@ std::int64_t length(std::size_t size) { return static_cast<std::int64_t>(size); 
 
 }  // namespace
 
-Graphs::Graphs(Manifest const& manifest, Sessions sessions, bool on_host, std::vector<std::string> growing)
+Graphs::Graphs(Manifest const& manifest, Sessions sessions, bool on_host, CacheForm caches)
     : manifest_(manifest),
       sessions_(std::move(sessions)),
       dtype_(dtype_named(manifest.dtype)),
       on_host_(on_host),
-      growing_(std::move(growing)),
-      memory_(manifest.model, !growing_.empty() && scores_in_blocks(manifest)) {}
+      caches_(std::move(caches)),
+      memory_(manifest.model, !caches_.growing.empty() && scores_in_blocks(manifest)) {}
 
 KvCache Graphs::empty_cache() const { return detail::empty_cache(manifest_, dtype_); }
 
@@ -72,28 +73,55 @@ Step Graphs::step(TensorPtr const& inputs_embeds, std::vector<std::uint8_t> cons
     }
     HostTensors into;
     std::int64_t const stay = prunes ? kept_length : count;
+    bool const visual = std::find(visual_mask.begin(), visual_mask.end(), 1) != visual_mask.end();
+    Names untrimmed;
+    if (prunes && (visual || stay < count)) untrimmed.insert(caches_.untrimmed.begin(), caches_.untrimmed.end());
     auto written = buffers(cache, cache.length + stay);
     if (written)
         for (auto const& [name, array] : written->arrays()) {
-            inputs[name] = array;
-            into[present_name(name)] = array;
+            if (!untrimmed.count(name))
+                inputs[name] = into[present_name(name)] = array;
+            else if (cache.buffers)
+                inputs[name] = cache.buffers->content(name, cache.length);
         }
-    Tensors const outputs = sessions_.decoder->run(inputs, on_host, into);
+    Tensors outputs = sessions_.decoder->run(inputs, on_host, into);
     auto kept = prunes ? as_integers(*outputs.at("kept_index")) : all_places(visual_mask.size());
     if (length(kept.size()) != stay)
         throw Error("expected " + std::to_string(stay) + " tokens kept by the decoder, found " +
                     std::to_string(kept.size()) + "; export the bundle again");
+    for (std::string const& name : untrimmed) trim(outputs, name, cache.length, count, kept, written.get());
     KvCache next = cache.grown(count, stay, outputs, std::move(written));
     auto logits = as_floats(*outputs.at("logits"));
     if (logits.empty()) throw Error("expected logits from decoder.onnx, found none; export the bundle again");
     return {std::move(logits), std::move(kept), std::move(next)};
 }
 
+void Graphs::trim(Tensors& outputs, std::string const& name, std::int64_t cached, std::int64_t count,
+                  std::vector<std::int64_t> const& kept, Buffers const* written) const {
+    auto const& model = manifest_.model;
+    TensorPtr& present = outputs.at(present_name(name));
+    bool const inside = std::all_of(kept.begin(), kept.end(), [&](auto place) { return 0 <= place && place < count; });
+    if (!inside || !present->host() || present->dtype() != dtype_ ||
+        present->shape() != Shape{1, model.kv_heads, cached + count, model.head_dim})
+        throw Error("expected all new tokens in " + present_name(name) +
+                    " of the decoder, found others; export the bundle again");
+    std::vector<std::int64_t> places = kept;
+    for (std::int64_t& place : places) place += cached;
+    if (written && written->arrays().count(name))
+        return copy_places(*present, places, *written->arrays().at(name), cached);
+    std::vector<std::int64_t> const old = all_places(static_cast<std::size_t>(cached));
+    places.insert(places.begin(), old.begin(), old.end());
+    auto trimmed =
+        std::make_shared<HostTensor>(dtype_, Shape{1, model.kv_heads, length(places.size()), model.head_dim});
+    copy_places(*present, places, *trimmed, 0);
+    present = std::move(trimmed);
+}
+
 std::shared_ptr<Buffers> Graphs::buffers(KvCache const& cache, std::int64_t places) const {
-    if (growing_.empty()) return {};
+    if (caches_.growing.empty()) return {};
     if (cache.buffers) return cache.buffers->claimed(cache.length, places);
     auto const& model = manifest_.model;
-    return Buffers::empty(growing_, model.kv_heads, model.head_dim, dtype_, places)->claimed(0, places);
+    return Buffers::empty(caches_.growing, model.kv_heads, model.head_dim, dtype_, places)->claimed(0, places);
 }
 
 }  // namespace asap::detail

@@ -22,9 +22,8 @@ struct Step {
 
 class Graphs {
 public:
-    /// `on_host`: the sessions run in the host's memory, which is asked before a prompt runs. `growing`: the decoder's
-    /// inputs that may be buffers with more places than are filled.
-    Graphs(Manifest const& manifest, Sessions sessions, bool on_host = false, std::vector<std::string> growing = {});
+    /// `on_host`: the sessions run in the host's memory, which is asked before a prompt runs.
+    Graphs(Manifest const& manifest, Sessions sessions, bool on_host = false, CacheForm caches = {});
 
     KvCache empty_cache() const;
 
@@ -52,6 +51,11 @@ public:
     }
 
 private:
+    /// Takes what was cut out of the output that goes on from the cache `name`, of `count` new tokens behind `cached`
+    /// ones: the rest goes to `written`, where that has the cache, or stands in the output's place.
+    void trim(Tensors& outputs, std::string const& name, std::int64_t cached, std::int64_t count,
+              std::vector<std::int64_t> const& kept, Buffers const* written) const;
+
     /// Buffers for a step behind `cache` that fills `places`; none where no input grows.
     std::shared_ptr<Buffers> buffers(KvCache const& cache, std::int64_t places) const;
 
@@ -59,7 +63,7 @@ private:
     Sessions sessions_;
     Dtype dtype_;
     bool on_host_;
-    std::vector<std::string> growing_;
+    CacheForm caches_;
     mutable RunMemory memory_;
 };
 

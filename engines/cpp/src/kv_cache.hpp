@@ -13,6 +13,13 @@
 
 namespace asap::detail {
 
+/// What a decoder does with its caches, by its inputs for them; in decoder.onnx none is special.
+struct CacheForm {
+    std::vector<std::string> growing;    // may be buffers with more places than are filled, which a run writes to
+    std::vector<std::string> untrimmed;  // what goes on from them still holds the new tokens that were cut; such an
+                                         // input has exactly P places in a step that cuts
+};
+
 /// Each step makes a new cache, so one can return to an old one; tensors are shared, not copied. Batches have one row
 /// here, so no place is ever padding and a length says what a mask would.
 struct KvCache {

@@ -94,7 +94,8 @@ struct GraphInfo {
 };
 
 /// decoder.onnx once more, as ONNX Runtime's CPU provider is fast with it. Caches with a dimension "capacity" may be
-/// longer than what they hold, and then are written to in place.
+/// longer than what they hold, and then are written to in place. Those that leave it with a dimension "untrimmed" still
+/// hold the new tokens that were cut.
 struct CpuDecoder : GraphInfo {
     std::vector<std::string> passes;  // by which it came from decoder.onnx
 };

@@ -1,5 +1,6 @@
 #include "providers.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <variant>
@@ -16,7 +17,7 @@ namespace asap::detail {
 
 namespace {
 
-constexpr char kCapacity[] = "capacity";  // the dimension of inputs that grow, in the manifest
+constexpr char kCapacity[] = "capacity", kUntrimmed[] = "untrimmed";  // dimensions of a decoder for the CPU
 
 #ifdef ASAP_WITH_TENSORRT
 void check_engines(Bundle const& bundle) { check_tensorrt(bundle); }
@@ -58,6 +59,16 @@ Provider best(Bundle const& bundle) {
     }
 }
 
+/// Names of the tensors that have a dimension of this name.
+std::vector<std::string> with_dimension(std::vector<TensorInfo> const& tensors, std::string const& dimension) {
+    std::vector<std::string> names;
+    for (TensorInfo const& tensor : tensors)
+        for (auto const& size : tensor.dims)
+            if (auto const* const name = std::get_if<std::string>(&size); name && *name == dimension)
+                names.push_back(tensor.name);
+    return names;
+}
+
 }  // namespace
 
 Provider choose_provider(Bundle const& bundle, Provider provider) {
@@ -75,15 +86,16 @@ std::filesystem::path graph_file(Bundle const& bundle, std::string const& graph,
     return graph == "decoder" && provider == Provider::cpu && for_cpu ? *for_cpu : bundle.graph_path(graph);
 }
 
-std::vector<std::string> growing_inputs(Bundle const& bundle, Provider provider) {
-    std::vector<std::string> names;
+CacheForm cache_form(Bundle const& bundle, Provider provider) {
+    CacheForm form;
     auto const& decoder = bundle.manifest.cpu_decoder;
-    if (provider != Provider::cpu || !decoder) return names;
+    if (provider != Provider::cpu || !decoder) return form;
+    std::vector<std::string> untrimmed = with_dimension(decoder->outputs, kUntrimmed);
+    form.growing = with_dimension(decoder->inputs, kCapacity);
     for (TensorInfo const& input : decoder->inputs)
-        for (auto const& dimension : input.dims)
-            if (auto const* const name = std::get_if<std::string>(&dimension); name && *name == kCapacity)
-                names.push_back(input.name);
-    return names;
+        if (std::find(untrimmed.begin(), untrimmed.end(), present_name(input.name)) != untrimmed.end())
+            form.untrimmed.push_back(input.name);
+    return form;
 }
 
 Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider, LoadOptions const& options,

@@ -10,6 +10,7 @@
 
 #include "backend.hpp"
 #include "bundle.hpp"
+#include "kv_cache.hpp"
 
 namespace asap::detail {
 
@@ -19,8 +20,8 @@ Provider choose_provider(Bundle const& bundle, Provider provider);
 /// The ONNX file that a provider of ONNX Runtime runs: on the CPU the decoder's own form for it.
 std::filesystem::path graph_file(Bundle const& bundle, std::string const& graph, Provider provider);
 
-/// The decoder's inputs that may be buffers with more places than are filled, which a run writes to.
-std::vector<std::string> growing_inputs(Bundle const& bundle, Provider provider);
+/// What the decoder of a provider does with its caches.
+CacheForm cache_form(Bundle const& bundle, Provider provider);
 
 /// Sessions for the three graphs on a provider that `choose_provider` returned. `mapped`: weights stay in their files
 /// and are read at every step, for the CPU alone.

@@ -17,7 +17,7 @@ Runtime::Runtime(Bundle bundle, LoadOptions const& options)
       mapped_(provider_ == Provider::cpu && weights_stay_on_disk(bundle_, available_memory())),
       reader_(bundle_, options.threads),
       graphs_(bundle_.manifest, open_sessions(environment_, bundle_, provider_, options, mapped_),
-              provider_ == Provider::cpu, growing_inputs(bundle_, provider_)) {}
+              provider_ == Provider::cpu, cache_form(bundle_, provider_)) {}
 
 std::string Runtime::note() const {
     return mapped_

@@ -108,6 +108,21 @@ TEST(Buffers, goToOneOfManyThreadsThatClaimAtOnce) {
     }
 }
 
+TEST(Buffers, giveTheFirstPlacesAloneAndTakeChosenOnes) {
+    Held const prompt = grown({empty(5), {}}, {1, 2, 3, 4});
+    TensorPtr const first = prompt.buffers->content("value", 3);
+    EXPECT_EQ(first->shape(), (Shape{1, kHeads, 3, kHeadDim}));
+    HostTensor chosen(Dtype::fp32, {1, kHeads, 4, kHeadDim});
+    copy_places(*first, {0, 2}, chosen, 1);
+    for (std::int64_t head = 0; head < kHeads; ++head)
+        for (std::int64_t d = 0; d < kHeadDim; ++d) {
+            EXPECT_EQ(at(chosen, head, 1)[d], 1.5f + static_cast<float>(head));
+            EXPECT_EQ(at(chosen, head, 2)[d], 3.5f + static_cast<float>(head));
+            EXPECT_EQ(at(chosen, head, 0)[d] + at(chosen, head, 3)[d], 0);
+        }
+    EXPECT_EQ(prompt.buffers->content("key", 0)->shape(), (Shape{1, kHeads, 0, kHeadDim}));
+}
+
 TEST(Buffers, refuseClaimsOnPlacesThatNoCacheHas) {
     auto const buffers = empty(10);
     EXPECT_THROW(buffers->claimed(10'000, 10'001), std::logic_error);

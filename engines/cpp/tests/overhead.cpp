@@ -82,7 +82,7 @@ nlohmann::json measured(std::string const& folder, std::string const& image, std
     Sessions sessions = open_sessions(environment, bundle, Provider::cpu, load, false);
     for (auto* const session : {&sessions.vision_encoder, &sessions.embed_tokens, &sessions.decoder})
         *session = std::make_unique<TimedSession>(std::move(*session), inside);
-    Graphs const graphs(bundle.manifest, std::move(sessions), false, growing_inputs(bundle, Provider::cpu));
+    Graphs const graphs(bundle.manifest, std::move(sessions), false, cache_form(bundle, Provider::cpu));
     PromptReader const reader(bundle);
     Inputs const inputs = reader.read(prompt, {image}, true);
     Shares shares;

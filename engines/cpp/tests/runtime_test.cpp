@@ -36,8 +36,8 @@ Answered first_turn(Runtime const& runtime) {
 }
 
 Answered later_turn(Runtime const& runtime, Answered const& before, std::string const& prompt,
-                    TextCallback const& on_text = {}) {
-    Inputs const inputs = runtime.read_turn({}, prompt, brief(), before.answer.token_ids.back());
+                    TextCallback const& on_text = {}, std::vector<ImageSource> const& images = {}) {
+    Inputs const inputs = runtime.read_turn(images, prompt, brief(), before.answer.token_ids.back());
     return runtime.answer(inputs, brief(), before.cache, 0, on_text);
 }
 
@@ -59,6 +59,19 @@ TEST(Runtime, goesOnFromOneCacheInPlaceOnceAndByCopiesThen) {
     EXPECT_EQ(two.answer.token_ids, later_turn(copying, reference, "Why so?").answer.token_ids);
     EXPECT_EQ(third.answer.token_ids, later_turn(copying, expected, "Really?").answer.token_ids);
     EXPECT_EQ(later_turn(growing, before, "And the cat?").answer.token_ids, one.answer.token_ids);
+}
+
+TEST(Runtime, cutsALaterTurnsPictureInEveryFormOfItsCaches) {
+    std::vector<std::vector<std::int64_t>> said;
+    for (char const* const form : {"tiny", "trimming", "copying"}) {
+        Runtime const runtime = opened(form);
+        Answered const second = later_turn(runtime, first_turn(runtime), "And here?", {}, {picture()}),
+                       third = later_turn(runtime, second, "Really?");
+        EXPECT_LT(second.answer.kept_visual_tokens, second.answer.visual_tokens);
+        said.push_back(second.answer.token_ids);
+        said.push_back(third.answer.token_ids);
+    }
+    for (std::size_t i = 2; i < said.size(); ++i) EXPECT_EQ(said[i], said[i % 2]);
 }
 
 TEST(Runtime, goesOnFromOneCacheInManyThreads) {
