@@ -40,7 +40,7 @@ __all__ = [
     "tool_versions",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]

@@ -147,9 +147,9 @@ def test_a_manifest_that_is_not_json_is_refused() -> None:
             Manifest.parse(text)
 
 
-@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("version", [3, 5])
 def test_another_manifest_is_refused_by_its_version_not_by_its_form(version: int) -> None:
-    with pytest.raises(UserError, match=rf"expected schema version 3 .*, found {version}"):
+    with pytest.raises(UserError, match=rf"expected schema version 4 .*, found {version}"):
         Manifest.parse(f'{{"schema_version": {version}, "something": "else"}}')
 
 
