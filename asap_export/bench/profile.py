@@ -8,23 +8,28 @@ import onnx
 
 __all__ = ["mean_summary", "name_nodes", "summaries"]
 
-_MARK = "Asap"
-_EVERY_DECODER = ("Plain", "CausalMask", "CausalAttention")  # graphs/cpu: a dense decoder has them too
+_MARK, _NO_MARK = "Asap", "Dense"
+_EVERY_DECODER = (  # graphs/cpu: a dense decoder has them too
+    "Plain",
+    "CausalMask",
+    "CausalAttention",
+    "Heads",
+    "Rows",
+    "Appended",
+)
 _ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 _RUN, _NODE_SUFFIX = "model_run", "_kernel_time"
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Name nodes of every function that a dense decoder does not have with "Asap" in front, in loops too.
+    """Name nodes of every function with "Asap" in front, or "Dense" where a dense decoder has it, in loops too.
 
     They have none, and ONNX Runtime names an inlined node after its operator; a name of its own it keeps, behind
     the name of the function.
     """
     for function in model.functions:
-        if function.name in _EVERY_DECODER:
-            continue
-        prefix = function.name if function.name.startswith(_MARK) else f"{_MARK}.{function.name}"
-        _name(function.node, prefix)
+        mark = _NO_MARK if function.name in _EVERY_DECODER else _MARK
+        _name(function.node, function.name if function.name.startswith(mark) else f"{mark}.{function.name}")
 
 
 def _name(nodes: Iterable[onnx.NodeProto], prefix: str) -> None:
@@ -51,10 +56,8 @@ def _summary(run: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> dict[str, 
     operators: Counter[str] = Counter()
     asap: Counter[str] = Counter()
     for operator, names, own in _own_times(nodes):
-        marked = next((name for name in reversed(names) if _MARK in name), None)
-        if (
-            marked is None or operator in _ATTENTION
-        ):  # also that under the soft mask: a dense layer attends, too
+        marked = next((name for name in reversed(names) if _MARK in name or _NO_MARK in name), _NO_MARK)
+        if _NO_MARK in marked or operator in _ATTENTION:  # under the soft mask, too: a dense layer attends
             operators[operator] += own
         else:
             asap[_function(marked)] += own

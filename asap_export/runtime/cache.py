@@ -10,8 +10,9 @@ import numpy.typing as npt
 from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.session import Tensor
 
-__all__ = ["PLAIN_CACHES", "Cache", "CacheForm", "empty_cache", "present_name"]
+__all__ = ["PLAIN_CACHES", "Cache", "CacheForm", "empty_cache", "kept_tokens", "present_name", "trimmed"]
 
+Array = npt.NDArray[np.generic]
 Integers = npt.NDArray[np.int64]
 
 _CAPACITY, _UNTRIMMED = "capacity", "untrimmed"  # dimensions of a decoder for the CPU
@@ -108,6 +109,17 @@ class Cache:
             self.fed + new_mask.sum(axis=1),
             buffers,
         )
+
+
+def kept_tokens(whole: Array, cached: int, kept_index: Integers) -> Array:
+    """The new tokens that stay, [B, Hkv, K, d], of keys or values [B, Hkv, P+T, d] of ``cached`` = P tokens and the
+    new ones, of which ``kept_index`` [B, K] says where they are."""
+    return np.take_along_axis(whole, cached + kept_index[:, None, :, None], axis=2)
+
+
+def trimmed(whole: Array, cached: int, kept_index: Integers) -> Array:
+    """What ``decoder.onnx`` gives where another decoder leaves all tokens, [B, Hkv, P+T, d] -> [B, Hkv, P+K, d]."""
+    return np.concatenate([whole[:, :, :cached], kept_tokens(whole, cached, kept_index)], axis=2)
 
 
 def present_name(past: str) -> str:

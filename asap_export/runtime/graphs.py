@@ -8,7 +8,17 @@ import numpy.typing as npt
 
 from asap_export.bundle import Manifest
 from asap_export.runtime.buffers import Buffers
-from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm, Integers, empty_cache, present_name
+from asap_export.runtime.cache import (
+    PLAIN_CACHES,
+    Array,
+    Cache,
+    CacheForm,
+    Integers,
+    empty_cache,
+    kept_tokens,
+    present_name,
+    trimmed,
+)
 from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
@@ -88,15 +98,14 @@ class Graphs:
         outputs = self.sessions.decoder.run(inputs, on_host, into)
         kept_index = outputs["kept_index"] if prunes else np.broadcast_to(np.arange(new), new_mask.shape)
         for name, array in whole.items():
-            kept = np.take_along_axis(array, length + kept_index[:, None, :, None], axis=2)
             if buffers is not None:
-                buffers.write(name, length, kept)
+                buffers.write(name, length, kept_tokens(array, length, kept_index))
             else:
-                outputs[present_name(name)] = np.concatenate([array[:, :, :length], kept], axis=2)
+                outputs[present_name(name)] = trimmed(array, length, kept_index)
         logits = outputs["logits"][:, -1].astype(np.float32)
         return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
 
-    def _empty(self, names: Sequence[str], rows: int, places: int) -> dict[str, npt.NDArray[np.generic]]:
+    def _empty(self, names: Sequence[str], rows: int, places: int) -> dict[str, Array]:
         """Room for the caches of these names, [B, Hkv, places, d]."""
         model = self.manifest.model
         shape = rows, model.kv_heads, places, model.head_dim

@@ -58,22 +58,32 @@ def test_runs_are_apart_and_their_mean_is_theirs():
     assert mean["shares"]["matrix products"] == pytest.approx(0.3)
 
 
-def test_every_node_of_asap_s_functions_gets_a_name_and_no_other_does(pruned_bundle):
+def test_nodes_of_a_dense_layer_are_none_of_asap_s_wherever_they_stand():
+    branch = "_inlfunc_SoftMaskedAttention_Asap.SoftMaskedAttention/If_1"
+    heads = "_inlfunc_Heads_Dense.Heads/Transpose_7"
+    (found,) = summaries([run(0, 100), node(branch, "If", 0, 80), node(heads, "Transpose", 10, 30)])
+    assert found["asap"] == pytest.approx({"SoftMaskedAttention": 50e-6})
+    assert found["operators"] == pytest.approx({"Transpose": 30e-6})
+
+
+def test_every_node_of_a_function_is_named_as_asap_s_or_as_a_dense_layer_s(pruned_bundle):
     for file in ("decoder.onnx", "decoder.cpu.onnx"):
         model = onnx.load(pruned_bundle / file, load_external_data=False)
         before = [node.name for node in model.graph.node]
         name_nodes(model)
         assert [node.name for node in model.graph.node] == before
-        every_decoder = ("Plain", "CausalMask", "CausalAttention")
+        dense = {"Plain", "CausalMask", "CausalAttention", "Heads", "Rows", "Appended"}
         named = {function.name: [node.name for node in function.node] for function in model.functions}
-        names = [name for function, of in named.items() if function not in every_decoder for name in of]
-        assert all(name.startswith("Asap") for name in names) and len(set(names)) == len(names)
+        for function, names in named.items():
+            assert all(name.startswith("Dense" if function in dense else "Asap") for name in names)
+        names = [name for of in named.values() for name in of]
+        assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(
     ("fixture", "of_a_cut"),
     [
-        ("pruned_bundle", {"Salience", "BlockBias", "AsapScore", "AsapTopK", "AsapMerge"}),
+        ("pruned_bundle", {"Salience", "BlockBias", "LastRowScore", "AsapTopK", "AsapMerge"}),
         ("dense_bundle", set()),
     ],
 )
@@ -84,7 +94,7 @@ def test_the_profile_of_a_small_bundle(request, tmp_path, fixture, of_a_cut):
     workload = Workload(images, "What is it?", visual_tokens=100, text_tokens=8, keep=20)
     found = ProfiledRunner(path, 1, tmp_path).profile(workload, 2)
     assert of_a_cut <= set(found["prefill"]["asap"])
-    assert not {"AsapScore", "AsapTopK", "AsapMerge"} & set(found["decode"]["asap"])
+    assert not {"LastRowScore", "AsapTopK", "AsapMerge"} & set(found["decode"]["asap"])
     assert of_a_cut or not found["prefill"]["asap"]
     for summary in (found["prefill"], found["decode"]):
         assert sum(summary["shares"].values()) == pytest.approx(1)

@@ -183,7 +183,17 @@ def attention_model():
         "visual_mask": ir.DataType.BOOL, "valid": ir.DataType.BOOL, "row_weight": ir.DataType.FLOAT,
         "plain": ir.DataType.BOOL,
     }  # fmt: skip
-    values = {name: ir.Value(name=name, type=ir.TensorType(kind)) for name, kind in names.items()}
+    shapes = {
+        "query": [1, 4, "new", 16],
+        "key": [1, 2, "total", 16],
+        "value": [1, 2, "total", 16],
+        "plain": [],
+    }
+    shapes |= {"visual_mask": [1, "new"], "valid": [1, "total"], "row_weight": [1, "new"]}
+    values = {
+        name: ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shapes[name]))
+        for name, kind in names.items()
+    }
     query, key, value, visual, valid, weight, plain = values.values()
     attributes = {"lambda_max": 0.5, "scale": 0.25}
     attend = call("AttendInBlocks", [query, key, value, visual, valid, plain], attributes, 3)

@@ -16,6 +16,7 @@ from asap_export.graph.operators import DOMAIN
 
 __all__ = ["skip_cut"]
 
+_SCORES = ("LastRowBias", "LastRowScore", "ScoreInBlocks")
 # Where the branch begins: what layers compute is handed to it.
 _LAYERS = {"MatMul", "MatMulNBits", "Add", "RMSNormalization", "RotaryEmbedding", "Attention"}
 
@@ -95,7 +96,7 @@ class _Branch:
 
 def _is_layer(node: ir.Node) -> bool:
     if node.domain == CPU_DOMAIN:
-        return node.op_type not in ("LastRowBias", "ScoreInBlocks")
+        return node.op_type not in _SCORES
     return node.op_type in _LAYERS or (node.op_type == "AsapMask" and _masks_attention(node.outputs[0]))
 
 

@@ -17,6 +17,7 @@ _CONTRIB = "com.microsoft"
 _NAMES = (
     "Heads",
     "Rows",
+    "Appended",
     "HasVisual",
     "Plain",
     "CausalMask",
@@ -26,6 +27,7 @@ _NAMES = (
     "AttendInBlocks",
     "SoftMaskedAttention",
     "LastRowBias",
+    "LastRowScore",
     "ScoreInBlocks",
     "Cuts",
     "EveryPosition",

@@ -24,7 +24,7 @@ def soft_mask_in_blocks(model: ir.Model) -> None:
         if is_soft(bias):
             _score_in_blocks(graph, node, stages, bias)
         else:
-            _bias_of_the_last_row(graph, node)
+            _score_by_the_last_row(graph, node)
     for node in [node for node in graph if node.op_type == "Attention"]:
         mask = node.inputs[3]
         assert mask is not None
@@ -69,8 +69,9 @@ def _settings(mask: ir.Node) -> dict[str, float]:
     return {name: mask.attributes[name].as_float() for name in ("lambda_max", "scale")}
 
 
-def _bias_of_the_last_row(graph: ir.Graph, score: ir.Node) -> None:
-    """Where one row decides (the score ``last``), its bias is made alone instead of taken out of the whole."""
+def _score_by_the_last_row(graph: ir.Graph, score: ir.Node) -> None:
+    """Where one row decides (the score ``last``), its bias is made alone instead of taken out of the whole, and no
+    loop over heads is needed to keep it small."""
     path = []
     value = score.inputs[2]
     for kind in ("Transpose", "GatherND"):
@@ -79,11 +80,14 @@ def _bias_of_the_last_row(graph: ir.Graph, score: ir.Node) -> None:
             return  # all rows: their bias is needed as it is
         path.append(node)
         value = node.inputs[0]
-    bias = value.producer().inputs[0]  # type: ignore[union-attr]
+    whole = value.producer().inputs[0]  # type: ignore[union-attr]
     place = path[-1].inputs[1].producer().inputs[1]  # type: ignore[union-attr]
     last = place.producer().inputs[0]  # type: ignore[union-attr]
-    valid = valid_of(bias)  # type: ignore[arg-type]
+    valid = valid_of(whole)  # type: ignore[arg-type]
     visual = next(value for value in graph.inputs if value.name == "visual_mask")
-    node = call("LastRowBias", [valid, visual, last])
-    graph.insert_before(score, node)
-    score.replace_input_with(2, node.outputs[0])
+    bias = call("LastRowBias", [valid, visual, last])
+    query, key, _, row_weight = score.inputs
+    scale = score.attributes["scale"].as_float()
+    node = call("LastRowScore", [query, key, bias.outputs[0], row_weight], {"scale": scale})
+    graph.insert_before(score, [bias, node])
+    take_over(score.outputs[0], node.outputs[0])
