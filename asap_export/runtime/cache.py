@@ -112,13 +112,13 @@ class Cache:
 
 
 def kept_tokens(whole: Array, cached: int, kept_index: Integers) -> Array:
-    """The new tokens that stay, [B, Hkv, K, d], of keys or values [B, Hkv, P+T, d] of ``cached`` = P tokens and the
-    new ones, of which ``kept_index`` [B, K] says where they are."""
+    """The new tokens that stay, [B, Hkv, K, d], of keys or values [B, Hkv, P+T, d] of ``cached`` = P tokens and
+    T new ones; ``kept_index`` [B, K] says where they are among these."""
     return np.take_along_axis(whole, cached + kept_index[:, None, :, None], axis=2)
 
 
 def trimmed(whole: Array, cached: int, kept_index: Integers) -> Array:
-    """What ``decoder.onnx`` gives where another decoder leaves all tokens, [B, Hkv, P+T, d] -> [B, Hkv, P+K, d]."""
+    """What ``decoder.onnx`` gives where another one leaves all tokens: [B, Hkv, P+T, d] -> [B, Hkv, P+K, d]."""
     return np.concatenate([whole[:, :, :cached], kept_tokens(whole, cached, kept_index)], axis=2)
 
 
