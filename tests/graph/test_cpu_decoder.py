@@ -18,6 +18,7 @@ PASSES = ("fused-attention", "blockwise-soft-mask", "skipped-cut")
 CASES = {
     "a prompt": {"new": 24, "visual": range(5, 15), "kept": 20},
     "a later turn with an image": {"new": 24, "past": 7, "visual": range(5, 15), "kept": 20},
+    "a prompt of more than 768 tokens": {"new": 800, "visual": range(5, 600), "kept": 790},
     "a later turn of text": {"new": 9, "past": 7},
     "a decode step": {"new": 1, "past": 30},
     "every visual token kept": {"new": 24, "visual": range(5, 15), "kept": 24},

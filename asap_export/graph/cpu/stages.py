@@ -11,9 +11,10 @@ __all__ = ["Plainness", "Stages", "is_soft", "valid_of"]
 
 
 class Plainness(NamedTuple):
-    """Outputs of Plain and CausalMask: plain [] bool; last [B], total [] int32; mask [B, 1, T, S] bool."""
+    """Outputs of Plain and CausalMask: plain, tiled [] bool; last [B], total [] int32; mask [B, 1, T, S] bool."""
 
     plain: ir.Value
+    tiled: ir.Value
     last: ir.Value
     total: ir.Value
     mask: ir.Value
@@ -29,11 +30,11 @@ class Stages:
     def of(self, attention: ir.Node, valid: ir.Value, tokens: ir.Value) -> Plainness:
         """For the stage of an attention node; valid: [B, S] bool; tokens: [B, T, ...]."""
         if valid not in self._made:
-            plain = call("Plain", [valid, tokens], outputs=3)
+            plain = call("Plain", [valid, tokens], outputs=4)
             mask = call("CausalMask", [valid, tokens, plain.outputs[0]])
             self._graph.insert_before(attention, [plain, mask])
-            is_plain, last, total = plain.outputs
-            self._made[valid] = Plainness(is_plain, last, total, mask.outputs[0])
+            is_plain, tiled, last, total = plain.outputs
+            self._made[valid] = Plainness(is_plain, tiled, last, total, mask.outputs[0])
         return self._made[valid]
 
 
