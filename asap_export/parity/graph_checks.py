@@ -68,7 +68,8 @@ class GraphChecks:
         """
         expected = step.expected()
         names = [name for name in expected if name != "kept_index" or self._pruning.prunes]
-        found = session.run(step.feeds(), on_host=names)
+        feeds = step.feeds()
+        found = self._form.caches().trimmed(feeds, session.run(feeds, on_host=names))
         checks = self._compare_outputs(case, found, expected)
         if step.cut is None or not bool(step.visual.any()):
             return checks

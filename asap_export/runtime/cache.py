@@ -42,6 +42,15 @@ class CacheForm(NamedTuple):
             tuple(name for name, _ in given if present_name(name) in untrimmed),
         )
 
+    def trimmed(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What ``decoder.onnx`` gives, from what this decoder gave for ``inputs`` whose caches are no longer than
+        what they hold; all on the host."""
+        found = dict(outputs)
+        for name in self.untrimmed:
+            whole = outputs[present_name(name)]
+            found[present_name(name)] = trimmed(whole, inputs[name].shape[2], outputs["kept_index"])
+        return found
+
 
 PLAIN_CACHES = CacheForm()
 

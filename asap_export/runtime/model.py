@@ -12,7 +12,7 @@ from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
-from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm, present_name, trimmed
+from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm
 from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
@@ -184,11 +184,7 @@ class Model:
         """decoder.onnx: its inputs by name to its outputs by name. Caches that are left out are empty."""
         cache = self.graphs.empty_cache(len(inputs["inputs_embeds"]))
         given = {**cache.layers, **inputs}
-        outputs = self._run("decoder", given)
-        for name in self.graphs.caches.untrimmed:
-            present = outputs[present_name(name)]
-            outputs[present_name(name)] = trimmed(present, given[name].shape[2], outputs["kept_index"])
-        return outputs
+        return self.graphs.caches.trimmed(given, self._run("decoder", given))
 
     def _run(self, graph: EngineGraph, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Floating-point inputs are converted to the graphs' dtype; all outputs come to the host."""
