@@ -18,8 +18,8 @@ _BLOCK = 512  # rows; see graphs/cpu/Blocks.onnxtxt
 def memory_needed(model: ModelSpec, rows: int, new: int, cached: int, blocks: bool) -> int:
     """Bytes, at most about, that the decoder takes for ``new`` tokens behind ``cached`` ones in each row.
 
-    ``blocks``: it holds attention scores of at most 512 new tokens at a time, or once of up to 768, which take less
-    than three times those of 512.
+    ``blocks``: it holds attention scores of at most 512 new tokens at a time; or all of up to 768 places, but once
+    where three of 512 are counted.
     """
     scores = _SCORES * model.heads * (min(new, _BLOCK) if blocks else new) * (cached + new)
     activations = 4 * (model.hidden_size + model.intermediate_size) * new
