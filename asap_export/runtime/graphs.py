@@ -98,7 +98,7 @@ class Graphs:
         outputs = self.sessions.decoder.run(inputs, on_host, into)
         kept_index = outputs["kept_index"] if prunes else np.broadcast_to(np.arange(new), new_mask.shape)
         for name, array in whole.items():
-            if buffers is not None:
+            if buffers is not None and name in arrays:  # not so where a pass of the decoder was left out
                 buffers.write(name, length, kept_tokens(array, length, kept_index))
             else:
                 outputs[present_name(name)] = trimmed(array, length, kept_index)

@@ -1,5 +1,6 @@
 """Answers on caches that grow in place are those on caches made anew at every step."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from installed_command import IMAGES
 
 import asap_export
 from asap_export.bundle import Bundle
+from asap_export.export import ExportRequest, export
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.providers import cache_form, open_sessions
@@ -37,6 +39,28 @@ def test_an_answer_longer_than_the_first_buffers_and_a_later_turn(bundle, reques
         said.append((first.token_ids, chat.ask("And how many?", MAT, max_new_tokens=8).token_ids))
     assert said[0] == said[1]
     assert len(said[0][0]) == 220
+
+
+@pytest.mark.parametrize(
+    "passes", [("fused-attention", "skipped-cut"), ("blockwise-soft-mask", "skipped-cut")]
+)
+def test_caches_of_which_only_some_grow(random_checkpoint, tmp_path, passes) -> None:
+    """Left out, a pass leaves its layers' caches to be made anew; what was cut has to leave these, too."""
+    request = ExportRequest(
+        model=str(random_checkpoint), output=tmp_path / "bundle", dtype="fp32", cpu_passes=passes
+    )
+    canonical = replace(request, output=tmp_path / "canonical", cpu_passes=())
+    for one in (request, canonical):
+        export(one)
+    model, reference = growing(request.output), growing(canonical.output)
+    form = model.graphs.caches
+    assert set(form.untrimmed) - set(form.growing)
+    said = []
+    for one in (model, reference):
+        chat = one.chat()
+        first = chat.ask("What is on the mat?", MAT, max_new_tokens=8)
+        said.append((first.token_ids, chat.ask("And how many?", MAT, max_new_tokens=8).token_ids))
+    assert said[0] == said[1]
 
 
 def test_two_turns_from_one_cache_do_not_disturb_each_other(pruned_bundle) -> None:
