@@ -161,7 +161,8 @@ class StagedRunner:
     def drop(self) -> None:
         """Forget all caches."""
         self._caches.clear()
-        self._in_use()
+        if self._memory is not None:
+            self._memory.give_back()
 
     def _tiny(self) -> None:
         """The smallest image, one visual token of it, a few text tokens, one step."""
