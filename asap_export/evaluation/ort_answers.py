@@ -129,10 +129,7 @@ def _portions(by_length: Mapping[int, list[int]], head: int, heads: int) -> Iter
 
 def _repeated(cache: Cache, rows: int) -> Cache:
     """One row's cache as that of several."""
-    layers = {
-        name: value if isinstance(value, np.ndarray) else value.numpy()  # an array once trimmed
-        for name, value in cache.layers.items()
-    }
+    layers = {name: value.numpy() for name, value in cache.layers.items()}
     if cache.buffers is not None:
         layers |= cache.buffers.content(cache.mask.shape[1])
     return replace(
