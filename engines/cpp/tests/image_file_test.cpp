@@ -1,5 +1,10 @@
 // Image files of many kinds, compared with the pixels and the words of Python.
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <map>
+#include <set>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -25,6 +30,30 @@ std::string frame(std::string const& message) {
 std::string said(std::vector<std::uint8_t> const& bytes) {
     return refusal([&] { asap::decode_image(bytes.data(), bytes.size(), "it"); });
 }
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAP_ADDRESS_SANITIZER
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ASAP_ADDRESS_SANITIZER
+#endif
+
+/// While it lives, this process gets at most `more` bytes of address space beyond what it has.
+class Limited {
+public:
+    explicit Limited(std::size_t more) {
+        ::getrlimit(RLIMIT_AS, &before_);
+        std::size_t pages = 0;
+        std::ifstream("/proc/self/statm") >> pages;
+        rlimit const limit{pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + more, before_.rlim_max};
+        ::setrlimit(RLIMIT_AS, &limit);
+    }
+    ~Limited() { ::setrlimit(RLIMIT_AS, &before_); }
+
+private:
+    rlimit before_{};
+};
 
 }  // namespace
 
@@ -75,6 +104,32 @@ TEST(Images, moreDataThanPixelsTakesNoMoreMemory) {
     EXPECT_EQ(said(bytes_of(fixture("images/zeros.png"))),
               "expected a readable image in it, found: more data than pixels; give another");
 }
+
+/// Of one format. Each runs in a process of its own, without memory that another has left.
+class LargeImage : public testing::TestWithParam<char const*> {};
+
+TEST_P(LargeImage, withTooLittleMemoryIsNoDamage) {
+#ifdef ASAP_ADDRESS_SANITIZER
+    GTEST_SKIP() << "AddressSanitizer sets terabytes of address space aside, so none can be limited";
+#else
+    auto const file = bytes_of(fixture(std::string("images/large.") + GetParam()));
+    std::set<std::string> messages;
+    std::size_t more = 0;  // bytes
+    for (bool refused = true; refused;) {
+        more += 1 << 18;
+        Limited const limited(more);
+        std::string const message = said(file);
+        refused = !message.empty();
+        if (refused) messages.insert(message);
+    }
+    EXPECT_GT(more, 2u << 20);  // the pixels alone are 3 MiB
+    EXPECT_EQ(messages, std::set<std::string>{
+                            "expected a readable image in it, found: too little memory for its pixels; give another"});
+#endif
+}
+
+INSTANTIATE_TEST_SUITE_P(Images, LargeImage, testing::Values("png", "jpg", "gif", "bmp"),
+                         [](auto const& form) { return form.param; });
 
 TEST(Images, everyBeginningOfAFileIsAnImageOrAnError) {
     for (char const* const name : {"photograph.jpg", "smooth-progressive.jpg", "interlaced-16-6.png", "smooth-P16.png",

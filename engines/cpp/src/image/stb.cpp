@@ -12,19 +12,30 @@
 
 namespace {
 
-// What stb may still take in the call under way. It asks through macros, which have no room for an argument.
-thread_local std::size_t allowance = 0;
+// Of the call under way; stb asks through macros, which have no room for an argument.
+struct Allowance {
+    std::size_t left = 0;  // bytes
+    bool exceeded = false;
+    bool no_memory = false;  // stb does not always say so
+};
+thread_local Allowance allowance;
 
 bool granted(std::size_t size) {
-    bool const enough = size <= allowance;
-    allowance = enough ? allowance - size : 0;
-    return enough;
+    if (size > allowance.left) allowance.exceeded = true;
+    if (allowance.exceeded) return false;
+    allowance.left -= size;
+    return true;
+}
+
+void* given(void* memory) {
+    if (!memory) allowance.no_memory = true;
+    return memory;
 }
 
 // Zeroed, because stb reads tables that a file has not filled.
-void* take(std::size_t size) { return granted(size) ? std::calloc(1, size) : nullptr; }
+void* take(std::size_t size) { return granted(size) ? given(std::calloc(1, size)) : nullptr; }
 
-void* take_more(void* memory, std::size_t size) { return granted(size) ? std::realloc(memory, size) : nullptr; }
+void* take_more(void* memory, std::size_t size) { return granted(size) ? given(std::realloc(memory, size)) : nullptr; }
 
 }  // namespace
 
@@ -66,7 +77,7 @@ constexpr std::size_t kEachFileByte = 2;
 stbi__context begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
     if (file.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
         throw damaged("a file of more than 2 GiB");
-    allowance = kFixed + kEachPixel * pixels + kEachFileByte * file.size();
+    allowance = {kFixed + kEachPixel * pixels + kEachFileByte * file.size()};
     stbi__g_failure_reason = "";  // some refusals leave that of an earlier file
     stbi__context context{};
     stbi__start_mem(&context, file.data(), static_cast<int>(file.size()));
@@ -74,10 +85,10 @@ stbi__context begin(std::vector<std::uint8_t> const& file, std::size_t pixels) {
 }
 
 [[noreturn]] void refuse() {
+    if (allowance.exceeded) throw damaged("more data than pixels");
+    if (allowance.no_memory) throw std::bad_alloc();
     std::string const reason = stbi_failure_reason();
-    if (reason != "outofmem") throw reason.empty() ? broken() : damaged(reason);
-    if (allowance == 0) throw damaged("more data than pixels");
-    throw std::bad_alloc();
+    throw reason.empty() ? broken() : damaged(reason);
 }
 
 std::size_t natural(int value) { return static_cast<std::size_t>(value); }
