@@ -6,8 +6,8 @@ from pathlib import Path
 __all__ = ["available_memory", "gigabytes"]
 
 
-# Address space that a thread's stack and the C library's allocator set aside for it and do not fill.
-_THREAD = 64 << 20
+# Address space that a thread's stack (8 MiB) and the C library's allocator (64) set aside for it and do not fill.
+_THREAD = 72 << 20
 
 
 def available_memory(root: Path = Path("/")) -> int:

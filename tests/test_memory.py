@@ -71,7 +71,7 @@ def test_this_machine_has_some():
 
 
 def test_a_limit_of_the_address_space_counts_less_what_threads_set_aside(machine):
-    threads = 64 * MIB * (os.cpu_count() or 1)
+    threads = 72 * MIB * (os.cpu_count() or 1)
     root = machine(
         **{
             "proc/self/limits": f"Limit  Soft Limit  Hard Limit  Units\n"

@@ -1,4 +1,7 @@
-"""Whether memory can hold a run, asked before it starts: the kernel would end the process without a word."""
+"""Whether memory can hold a graph or a run, asked before: the kernel would end the process without a word.
+
+Nor does ONNX Runtime survive every allocation that fails.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +11,17 @@ from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.spec import ModelSpec
 
-__all__ = ["RunMemory", "memory_needed", "scores_in_blocks"]
+__all__ = ["RunMemory", "memory_needed", "room_to_open", "scores_in_blocks"]
 
 _FLOAT = 4  # bytes; the CPU computes in float32, whatever is stored
 _SCORES = 3  # attention scores exist as products, with the mask, and as probabilities
 _BLOCK = 512  # rows; see graphs/cpu/Blocks.onnxtxt
+_TO_OPEN = 32 << 20  # bytes; twice what a graph of 32 layers was seen to take
+
+
+def room_to_open() -> bool:
+    """Whether about 32 MB are there, which ONNX Runtime takes to open a graph, beside its weights."""
+    return available_memory() >= _TO_OPEN
 
 
 def memory_needed(model: ModelSpec, rows: int, new: int, cached: int, blocks: bool) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from asap_export.errors import UserError
+from asap_export.runtime.memory import room_to_open
 from asap_export.runtime.session import NUMPY_DTYPES, Tensor
 
 __all__ = ["EXECUTION_PROVIDERS", "OnnxRuntimeSession"]
@@ -61,6 +62,9 @@ class OnnxRuntimeSession:
             options.profile_file_prefix = str(profile)
         if weights is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights))
+        place = weights if isinstance(graph, bytes) else graph
+        if provider == "cpu" and not room_to_open():
+            raise _no_memory_to_open(place)
         wanted = EXECUTION_PROVIDERS[provider]
         disabled = [] if fold_constants else ["ConstantFolding"]
         try:
@@ -68,13 +72,9 @@ class OnnxRuntimeSession:
                 graph, options, providers=[(wanted, _OPTIONS[provider])], disabled_optimizers=disabled
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = _CODE.sub("", " ".join(str(error).split()))
-            place = weights if isinstance(graph, bytes) else graph
             if _wants_memory(error):
-                raise UserError(
-                    f"expected memory to open {place}, found too little; use a larger machine, or export with "
-                    "--quantize int4"
-                ) from error
+                raise _no_memory_to_open(place) from error
+            reason = _CODE.sub("", " ".join(str(error).split()))
             raise UserError(
                 f"expected a graph for ONNX Runtime {ort.__version__} in {place}, found: {reason}"
             ) from error
@@ -148,6 +148,12 @@ def _share_memory() -> None:
     """
     place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(place, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
+
+
+def _no_memory_to_open(place: Path | None) -> UserError:
+    return UserError(
+        f"expected memory to open {place}, found too little; use a larger machine, or export with --quantize int4"
+    )
 
 
 def _wants_memory(error: Exception) -> bool:

@@ -347,5 +347,5 @@ def test_too_little_memory_is_said_and_never_a_crash(pruned_bundle: Path) -> Non
             said = said[1:]
         assert len(said) == 1 and said[0].startswith("error: expected "), f"{size}: {done}"
         assert "memory" in said[0] and "bad_alloc" not in said[0]
-        size = size * 11 // 10
+        size = size * 21 // 20
     assert size > 200

@@ -89,6 +89,16 @@ def test_what_onnx_runtime_cannot_load_is_refused_in_one_line(tmp_path: Path) ->
     assert "\n" not in str(refusal.value)
 
 
+def test_a_graph_that_memory_cannot_hold_is_refused_before_it_is_opened(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asap_export.runtime.memory.available_memory", lambda: 10_000_000)
+    with pytest.raises(
+        UserError, match=r"^expected memory to open .*, found too little; use a larger machine"
+    ):
+        OnnxRuntimeSession(doubling)
+
+
 def test_threads_are_counted_from_one(doubling: Path) -> None:
     with pytest.raises(UserError, match=r"expected --threads of at least 1, found 0"):
         OnnxRuntimeSession(doubling, threads=0)

@@ -19,8 +19,9 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kBlock = 512;  // rows; see graphs/cpu/Blocks.onnxtxt
-// Address space that a thread's stack and the C library's allocator set aside for it and do not fill.
-constexpr std::int64_t kOfAThread = 64 << 20;
+// Address space that a thread's stack (8 MiB) and the C library's allocator (64) set aside for it and do not fill.
+constexpr std::int64_t kOfAThread = 72 << 20;
+constexpr std::int64_t kToOpen = 32 << 20;  // twice what a graph of 32 layers was seen to take
 
 std::string text(fs::path const& file) {
     std::ifstream stream(file);
@@ -107,6 +108,8 @@ std::int64_t available_memory(fs::path const& root) {
     std::int64_t const free = kilobytes ? *kilobytes * 1024 : kUnlimited;
     return std::max<std::int64_t>(0, std::min({free, left_in_containers(root), left_in_address_space(root)}));
 }
+
+bool room_to_open() { return available_memory() >= kToOpen; }
 
 std::string gigabytes(double size) {
     char line[400];  // the longest double has 309 digits before the point

@@ -15,6 +15,9 @@ namespace asap::detail {
 /// control groups around this process and of its address space. The largest number where the system does not say.
 std::int64_t available_memory(std::filesystem::path const& root = "/");
 
+/// Whether about 32 MB are there, which ONNX Runtime takes to open a graph, beside its weights.
+bool room_to_open();
+
 /// A number of bytes as "4.2 GB", or below a tenth of that unit as "67 MB".
 std::string gigabytes(double size);
 

@@ -7,6 +7,7 @@
 
 #include <asap/error.hpp>
 
+#include "memory.hpp"
 #include "onnxruntime_error.hpp"
 #include "shared_arena.hpp"
 
@@ -187,6 +188,7 @@ std::unique_ptr<GraphSession> open_onnxruntime(Ort::Env const& environment, std:
         throw Error(
             "expected ONNX Runtime with CUDAExecutionProvider, found only cpu; link a build of it with "
             "CUDA or use --provider cpu");
+    if (!options.cuda && !room_to_open()) throw no_memory_to_open(file.string());
     try {
         auto arena = shares_arena(options) ? std::make_unique<SharedArena const>() : nullptr;
         Ort::Session session(environment, file.c_str(), session_options(options));

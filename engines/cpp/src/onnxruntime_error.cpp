@@ -16,12 +16,14 @@ bool wants_memory(std::string const& said) {
 
 }  // namespace
 
+Error no_memory_to_open(std::string const& file) {
+    return Error("expected memory to open " + file +
+                 ", found too little; use a larger machine, or export with --quantize int4");
+}
+
 Error not_opened(std::string const& file, Ort::Exception const& error) {
     std::string const said = one_line(error.what());
-    if (wants_memory(said))
-        return Error("expected memory to open " + file +
-                     ", found too little; use a larger machine, or export with "
-                     "--quantize int4");
+    if (wants_memory(said)) return no_memory_to_open(file);
     return Error("expected a graph for ONNX Runtime " + Ort::GetVersionString() + " in " + file + ", found: " + said);
 }
 

@@ -61,7 +61,7 @@ TEST_F(Memory, isNoneWhereTheLimitIsUsedUp) {
 }
 
 TEST_F(Memory, isLimitedByAnAddressSpaceLessWhatThreadsSetAside) {
-    std::int64_t const threads = 64 * std::max<std::int64_t>(1, std::thread::hardware_concurrency());
+    std::int64_t const threads = 72 * std::max<std::int64_t>(1, std::thread::hardware_concurrency());
     write("proc/self/limits", "Limit  Soft Limit  Hard Limit  Units\nMax address space         " +
                                   std::to_string((threads + 900) * kMib) + "   unlimited   bytes\n");
     write("proc/self/status", "Name: x\nVmPeak: 1 kB\nVmSize:\t  307200 kB\n");
