@@ -2,10 +2,11 @@
 
 import torch
 
-from asap_export.parity.recording import Recorded
+from asap_export.parity.recording import Recorded, Step
+from asap_export.parity.selection import decision_margins
 from asap_export.parity.verdict import Check
 from asap_export.runtime.model import Model
-from asap_export.runtime.request import Request
+from asap_export.runtime.request import Answer, Request
 
 __all__ = ["check_answers"]
 
@@ -16,7 +17,8 @@ def check_answers(
     """Greedy tokens of a case's only turn, sequence by sequence, up to the first end token.
 
     A difference is AMBIGUOUS where the two largest logits of the reference lie closer together than ``limit``
-    (relative to the largest logit), or where a choice of visual tokens already was.
+    (relative to the largest logit), or where a choice of visual tokens already was, or where the bundle has chosen
+    others from features of its own and some margin of the reference's choice is below ``limit``.
     """
     case, expected = recorded.case, recorded.answer
     assert expected is not None
@@ -24,7 +26,8 @@ def check_answers(
         Request(question.marked_text, question.images, max_new_tokens, keep=recorded.keep, template=False)
         for question in case.turns[0]
     ]
-    found = [list(answer.token_ids) for answer in model.generate_batch(requests)]
+    answers = model.generate_batch(requests)
+    found = [list(answer.token_ids) for answer in answers]
     ends = set(model.spec.eos_token_ids)
     equal, total, margins = 0, 0, []
     for row, tokens in enumerate(found):
@@ -44,7 +47,19 @@ def check_answers(
         return Check("answers", case.name, "tokens", "PASS", detail=detail)
     detail += f"; top-two logit margin {max(margins):.1e} where they part"
     close = max(margins) <= limit or selection_is_ambiguous
+    first = recorded.turns[0].steps[0]
+    if first.cut is not None and (others := _others_kept(answers, first)):
+        choice = decision_margins(first.cut, model.bundle.manifest.pruning)
+        detail += f"; {others} other visual tokens kept, {choice}"
+        close = close or choice.smallest <= limit
     return Check("answers", case.name, "tokens", "AMBIGUOUS" if close else "FAIL", limit=limit, detail=detail)
+
+
+def _others_kept(answers: list[Answer], step: Step) -> int:
+    """How many visual tokens the answers' own prompts kept in place of the reference's."""
+    padding = (step.inputs["attention_mask"] == 0).sum(dim=1).tolist()  # on the left; answers do not count it
+    rows = zip(answers, step.kept_index.tolist(), padding, strict=True)
+    return sum(len(set(answer.kept_index) - {place - pad for place in kept}) for answer, kept, pad in rows)
 
 
 def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
