@@ -69,20 +69,28 @@ def test_half_precision_passes_or_says_how_close_the_choice_was(fp16_bundle):
             assert "margin" in check.detail
 
 
-def noisy_scores(model):
-    """Scores at the cut move by up to 0.8 % of the largest: within the rounding of fp16, far beyond fp32's."""
-    (topk,) = (node for node in model.graph.node if node.op_type == "AsapTopK")
-    score = topk.input[0]
-    for name, value in {"thousands": 1e6, "part": 8e-3}.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    nodes = [
-        helper.make_node("Mul", [score, "thousands"], ["angle"]),
+def noise(model, value, size, frequency):
+    """Nodes that make "noise" of a tensor: waves of up to 0.8 % of the largest ``size``, which is within the
+    rounding of fp16 and far beyond fp32's."""
+    for name, number in {"frequency": frequency, "part": 8e-3}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), name))
+    return [
+        helper.make_node("Mul", [value, "frequency"], ["angle"]),
         helper.make_node("Sin", ["angle"], ["wave"]),
-        helper.make_node("Cast", [topk.input[1]], ["is_visual"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", [score, "is_visual"], ["visual_score"]),
-        helper.make_node("ReduceMax", ["visual_score"], ["largest"], keepdims=0),
+        helper.make_node("ReduceMax", [size], ["largest"], keepdims=0),
         helper.make_node("Mul", ["largest", "part"], ["height"]),
         helper.make_node("Mul", ["wave", "height"], ["noise"]),
+    ]
+
+
+def noisy_scores(model):
+    """Noise on the scores at the cut."""
+    (topk,) = (node for node in model.graph.node if node.op_type == "AsapTopK")
+    score = topk.input[0]
+    nodes = [
+        helper.make_node("Cast", [topk.input[1]], ["is_visual"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", [score, "is_visual"], ["visual_score"]),
+        *noise(model, score, "visual_score", 1e6),
         helper.make_node("Add", [score, "noise"], ["noisy"]),
     ]
     place = list(model.graph.node).index(topk)
@@ -102,20 +110,14 @@ def test_a_choice_within_rounding_is_ambiguous_and_hides_nothing(damage, fp16_bu
 
 
 def noisy_features(model):
-    """Image features move by up to 0.8 % of the largest, in place of what another order of sums does."""
+    """Noise on the image features, in place of what another order of sums does."""
     (output,) = model.graph.output
     for node in model.graph.node:
         node.output[:] = ["exact" if name == output.name else name for name in node.output]
-    for name, value in {"thousands": 1e3, "part": 8e-3}.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     nodes = [
         helper.make_node("Cast", ["exact"], ["wide"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", ["wide", "thousands"], ["angle"]),
-        helper.make_node("Sin", ["angle"], ["wave"]),
         helper.make_node("Abs", ["wide"], ["size"]),
-        helper.make_node("ReduceMax", ["size"], ["largest"], keepdims=0),
-        helper.make_node("Mul", ["largest", "part"], ["height"]),
-        helper.make_node("Mul", ["wave", "height"], ["noise"]),
+        *noise(model, "wide", "size", 1e3),
         helper.make_node("Add", ["wide", "noise"], ["moved"]),
         helper.make_node("Cast", ["moved"], [output.name], to=onnx.TensorProto.FLOAT16),
     ]
