@@ -48,17 +48,18 @@ class Tokens:
 
 def tokens_of(cut: Cut, pruning: PruningConfig) -> Tokens:
     """The visual tokens of a prompt of one sequence, after the cut that ``pruning`` made."""
-    visual = cut.visual_mask[0].nonzero()[:, 0]  # [N], positions in the prompt
-    number = torch.full_like(cut.visual_mask[0], -1, dtype=torch.int64)
+    visual = cut.visual[0].nonzero()[:, 0]  # [N], positions in the prompt
+    number = torch.full_like(cut.visual[0], -1, dtype=torch.int64)
     number[visual] = torch.arange(len(visual))
 
     chosen = kept_positions(cut.seen.score, cut.visual_mask, cut.new_mask, int(cut.kept_length))[0]
-    chosen = chosen[cut.visual_mask[0, chosen]]  # what the top-k chose, before any merging
+    chosen = chosen[cut.visual[0, chosen]]  # what the top-k chose, before any merging
     absorbed = torch.zeros_like(chosen, dtype=torch.bool)
     anchor = torch.arange(len(visual))
     if pruning.method == "asap" and pruning.merge:
         salience = cut.seen.salience[0, chosen]
-        merged = consolidate(cut.hidden[0, chosen], absorbed.logical_not(), salience, pruning.threshold)
+        may_merge = cut.visual_mask[0, chosen]
+        merged = consolidate(cut.hidden[0, chosen], may_merge, salience, pruning.threshold)
         absorbed = merged.absorbed
         anchor[number[chosen]] = number[chosen[merged.anchor]]
     stays = cut.survivors.kept_index[0]
@@ -78,13 +79,13 @@ def tokens_of(cut: Cut, pruning: PruningConfig) -> Tokens:
 def _scores(cut: Cut, pruning: PruningConfig) -> dict[Measure, Tensor]:
     """Every measure for all new tokens, [1, T] float32."""
     past = cut.key.shape[2] - cut.query.shape[2]
-    inputs: tuple[Any, ...] = (cut.query, cut.key, cut.visual_mask, cut.attention_mask, cut.scale)
+    inputs: tuple[Any, ...] = (cut.query, cut.key, cut.visual, cut.attention_mask, cut.scale)
     soft, with_mask = cut.seen, replace(pruning, method="asap", score="received", bidirectional=True)
-    if pruning != with_mask:  # to be compared with, then, not what decided
+    if pruning != with_mask or not bool(cut.visual_mask.any()):  # to be compared with, not what decided
         soft = observe_attention(with_mask, *inputs)
     last = observe_attention(replace(pruning, method="fastv"), *inputs)
     causal = causal_bias(cut.attention_mask, cut.query.shape[2])
-    weight = row_weight("received", cut.visual_mask, cut.new_mask)
+    weight = row_weight("received", cut.visual, cut.new_mask)
 
     def received(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
         return received_attention(query, key, bias, weight, cut.scale)[:, past:]

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from asap_export.errors import UserError
 from asap_export.model.attention import ATTENTION, KeyValueCache
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.cut import Observation, Survivors, drop_tokens, observe_attention, take_tokens
+from asap_export.pruning.cut import (
+    Observation,
+    Survivors,
+    drop_tokens,
+    observe_attention,
+    prunable,
+    take_tokens,
+)
 from asap_export.pruning.mask import causal_mask
 
 __all__ = ["Cut", "Decoder", "DecoderOutput", "KeyValues"]
@@ -29,14 +36,16 @@ class DecoderOutput(NamedTuple):
 class Cut(NamedTuple):
     """All that goes into one cut and comes out of it, for those who compare and explain.
 
-    query: [B, H, T, d]; key: [B, Hkv, P+T, d]; scale of the logits; visual_mask: [B, T] bool; attention_mask:
-    [B, P+T] bool, of the scoring layer; new_mask: [B, T] bool, of the new tokens; hidden: [B, T, D], before;
-    kept_length: [] int64.
+    query: [B, H, T, d]; key: [B, Hkv, P+T, d]; scale of the logits; visual: [B, T] bool, all visual tokens;
+    visual_mask: [B, T] bool, those of the rows that lose any (``prunable``), of which alone the cut knows;
+    attention_mask: [B, P+T] bool, of the scoring layer; new_mask: [B, T] bool, of the new tokens; hidden:
+    [B, T, D], before; kept_length: [] int64.
     """
 
     query: Tensor
     key: Tensor
     scale: float
+    visual: Tensor
     visual_mask: Tensor
     attention_mask: Tensor
     new_mask: Tensor
@@ -50,8 +59,8 @@ class Decoder(nn.Module):
     """Prefill, later turns and decode steps of a LLaVA language model, in one module.
 
     ``prune_after`` layers see every new token; then the visual tokens are cut down and the other layers see
-    ``kept_length`` new tokens. Where the new tokens hold no visual ones and ``kept_length`` is their number,
-    nothing is dropped. Batches are padded on the left, because the logits are those of the last position.
+    ``kept_length`` new tokens. A row whose valid new tokens are no more than that runs as in the dense model.
+    Batches are padded on the left, because the logits are those of the last position.
     """
 
     def __init__(self, llava: Any, pruning: PruningConfig) -> None:
@@ -95,10 +104,10 @@ class Decoder(nn.Module):
                 hidden = layer(hidden, past_key_values=cache, **layer_inputs)
                 continue
             assert visual_mask is not None and kept_length is not None
-            observer = _Observer(self.pruning, visual_mask, valid)
-            hidden = layer(hidden, past_key_values=cache, observe=observer, **layer_inputs)
             new_valid = late_valid[:, late_valid.shape[1] - tokens :]
-            cut = observer.cut(hidden, new_valid, kept_length)
+            observer = _Observer(self.pruning, prunable(visual_mask, new_valid, kept_length), valid)
+            hidden = layer(hidden, past_key_values=cache, observe=observer, **layer_inputs)
+            cut = observer.cut(hidden, visual_mask, new_valid, kept_length)
             if self.on_cut is not None:
                 self.on_cut(cut)
             hidden, kept_index = cut.survivors
@@ -132,13 +141,14 @@ class _Observer:
         self.seen = observe_attention(self.config, query, key, self.visual_mask, self.valid, scale)
         return self.seen.bias
 
-    def cut(self, hidden: Tensor, new_valid: Tensor, kept_length: Tensor) -> Cut:
+    def cut(self, hidden: Tensor, visual: Tensor, new_valid: Tensor, kept_length: Tensor) -> Cut:
         """Drop tokens from the scoring layer's output, [B, T, D]."""
         survivors = drop_tokens(self.config, self.seen, hidden, self.visual_mask, new_valid, kept_length)
         inputs = (
             self.query,
             self.key,
             self.scale,
+            visual,
             self.visual_mask,
             self.valid,
             new_valid,

@@ -104,16 +104,18 @@ class DeviceDecoder:
     ) -> Prefilled:
         """Run prompts without padding through all layers.
 
-        embeds: [B, T, D]; visual_mask: [B, T] bool; kept_length: tokens that survive the cut, text included.
+        embeds: [B, T, D]; visual_mask: [B, T] bool; kept_length: tokens that survive the cut, text included;
+        where that is all of them, nothing is scored, and the prefill is the dense one.
         """
         batch, tokens = visual_mask.shape
+        cut_after = self.pruning.prune_after if self.pruning.prunes and kept_length < tokens else None
         cache.length = 0
         position = torch.arange(tokens, device=embeds.device).expand(batch, -1)
         hidden, kept_index = embeds, position
         settled = torch.ones((), dtype=torch.bool, device=embeds.device)
         rotary = self.language_model.rotary_emb(hidden, position_ids=position)
-        for number, layer in enumerate(self.language_model.layers):
-            if not self.pruning.prunes or number != self.pruning.prune_after - 1:
+        for number, layer in enumerate(self.language_model.layers, 1):
+            if number != cut_after:
                 hidden = self._run(layer, hidden, cache, rotary, _causal)
                 continue
             scoring = _Scoring(self.pruning, visual_mask, self.fused)
@@ -122,7 +124,7 @@ class DeviceDecoder:
                 self.pruning, scoring.seen, hidden, visual_mask, kept_length, rounds=rounds
             )
             rotary = self.language_model.rotary_emb(hidden, position_ids=kept_index)
-            cache.trim(kept_index)
+        cache.trim(kept_index)
         cache.length, cache.position = hidden.shape[1], tokens
         return Prefilled(self._logits(hidden), kept_index, settled)
 

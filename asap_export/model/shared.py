@@ -136,17 +136,18 @@ class SharedTails:
         ``keep`` visual tokens of each prompt survive.
         """
         head, model = self._head, self._head.decoder.language_model
-        cut = pruning.prune_after if pruning.prunes else head.layers
+        cuts = pruning.prunes and keep < int(head.visual.sum())  # what loses nothing runs dense
+        cut = pruning.prune_after if cuts else head.layers
         for layer in range(len(self._run.hidden) - 1, cut):
             self._run.advance(_expanded(head.keys_and_values(layer), self._rows))
         kept_index = torch.arange(head.length, device=self._valid.device)[None]
         hidden, late = self._run.hidden[cut], self._run.cache
-        if pruning.prunes:
+        if cuts:
             survivors = self._cut(pruning, keep)
             kept_index = survivors.kept_index
             hidden, late = self._behind_the_cut(survivors, hidden, cut)
         logits: Tensor = head.decoder.lm_head(model.norm(hidden[:, -1:]))
-        early = kept_index if pruning.prunes and pruning.trim_early_kv else None
+        early = kept_index if cuts and pruning.trim_early_kv else None
         past = [*(self._early(layer, early) for layer in range(cut)), *late.present[cut:]]
         valid = self._behind(kept_index.shape[1]).long()
         early_valid = valid if pruning.trim_early_kv else self._behind(head.length).long()
@@ -163,7 +164,7 @@ class SharedTails:
             rows = (self._rows, -1)
             seen = Observation(seen.bias, score, seen.mass.expand(rows), seen.salience.expand(rows))
             hidden, visual = hidden.expand(*rows, -1), visual.expand(rows)
-        length = torch.tensor(min(head.length, keep + int((~head.visual).sum())))
+        length = torch.tensor(keep + int((~head.visual).sum()))
         return drop_tokens(pruning, seen, hidden, visual, torch.ones_like(visual), length)
 
     def _asked(self, pruning: PruningConfig) -> Tensor:

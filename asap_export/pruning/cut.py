@@ -10,7 +10,15 @@ from asap_export.pruning.config import PruningConfig, Score
 from asap_export.pruning.mask import causal_bias
 from asap_export.pruning.scores import last_valid_row, row_weight
 
-__all__ = ["Observation", "Survivors", "criterion", "drop_tokens", "observe_attention", "take_tokens"]
+__all__ = [
+    "Observation",
+    "Survivors",
+    "criterion",
+    "drop_tokens",
+    "observe_attention",
+    "prunable",
+    "take_tokens",
+]
 
 
 class Observation(NamedTuple):
@@ -30,6 +38,17 @@ class Survivors(NamedTuple):
 
     hidden: Tensor
     kept_index: Tensor
+
+
+def prunable(visual_mask: Tensor, new_mask: Tensor, kept_length: Tensor) -> Tensor:
+    """The visual tokens [B, T] bool of the rows that lose any: all that the steps of a cut are told of.
+
+    A row gives up its padding first, so it loses none where its valid tokens fit; without a visual token every step
+    is the identity, and keeping all is the dense model.
+
+    visual_mask, new_mask: [B, T] bool, the latter True for valid tokens; kept_length: [] int64.
+    """
+    return visual_mask & (new_mask.sum(dim=1, keepdim=True) > kept_length)
 
 
 def observe_attention(

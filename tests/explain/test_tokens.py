@@ -71,6 +71,15 @@ def test_absorbed_tokens_that_come_back_are_salvaged(explained):
     assert back.any() and not (fates == "dropped").any()
 
 
+def test_where_all_are_kept_nothing_merges_and_scores_are_told_all_the_same(explained):
+    _, cut, tokens = explained("everything merges", ratio=1.0)
+    assert (tokens.fate == FATES.index("kept")).all() and len(tokens.fate) == int(cut.visual.sum())
+    assert (tokens.anchor == np.arange(len(tokens.anchor))).all()
+    _, _, of_some = explained("everything merges")
+    for measure in MEASURES:
+        np.testing.assert_array_equal(tokens.scores[measure], of_some.scores[measure])
+
+
 def test_scores_are_attention_under_either_mask(explained):
     _, cut, tokens = explained("received")
     np.testing.assert_array_equal(tokens.scores["sg_bimask"], cut.seen.score[0, cut.visual_mask[0]].numpy())

@@ -22,6 +22,7 @@ CASES = {
     "a later turn of text": {"new": 9, "past": 7},
     "a decode step": {"new": 1, "past": 30},
     "every visual token kept": {"new": 24, "visual": range(5, 15), "kept": 24},
+    "every visual token kept in a later turn": {"new": 24, "past": 7, "visual": range(5, 15), "kept": 24},
     "two rows": {"new": 24, "visual": range(5, 15), "kept": 20, "rows": 2},
     "two padded rows": {"new": 24, "visual": range(9, 15), "kept": 20, "rows": 2, "padding": (0, 6)},
     "two rows in a later turn": {"new": 5, "past": 7, "rows": 2},
@@ -100,6 +101,22 @@ def test_it_computes_what_decoder_onnx_computes(bundle_name, passes, request):
             np.testing.assert_allclose(
                 found[name], expected[name], atol=2e-5 * scale, err_msg=f"{case}: {name}"
             )
+
+
+@pytest.mark.parametrize("graph", ["decoder.onnx", "decoder.cpu.onnx"])
+def test_a_row_that_loses_no_visual_token_is_the_dense_model_s(graph, pruned_bundle, dense_bundle):
+    """Of the two padded rows the second has no more valid tokens than there are places."""
+    model = onnx.load(pruned_bundle / graph, load_external_data=False)
+    dense = onnx.load(dense_bundle / "decoder.onnx", load_external_data=False)
+    pruned, whole = opened(model, pruned_bundle), opened(dense, dense_bundle)
+    for case in ("every visual token kept", "every visual token kept in a later turn"):
+        found = trimmed(model, pruned(feeds_of(model, **CASES[case])), CASES[case].get("past", 0))
+        for name, expected in whole(feeds_of(dense, **CASES[case])).items():
+            np.testing.assert_allclose(found[name], expected, atol=1e-4, err_msg=f"{case}: {name}")
+    case = CASES["two padded rows"]
+    found, expected = pruned(feeds_of(model, **case))["logits"], whole(feeds_of(dense, **case))["logits"]
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-4)
+    assert np.abs(found[0] - expected[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize("score", ["received", "salience"])

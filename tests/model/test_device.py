@@ -59,6 +59,20 @@ def test_prefill_and_steps_are_the_reference_s(backbone, pruning):
         torch.testing.assert_close(logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["fastv", "asap", "asap, received"])
+def test_a_prefill_that_keeps_all_is_the_dense_one(name):
+    llava = small_model(SmallModel("llava_next", "llama"))
+    embeds, visual = prompt(llava.config.text_config.hidden_size)
+    outputs = []
+    for pruning in (CONFIGS["dense"], CONFIGS[name]):
+        decoder = DeviceDecoder(llava, pruning)
+        cache = decoder.cache(embeds.shape[1], new_tokens=1)
+        found = decoder.prefill(embeds, visual, embeds.shape[1], cache)
+        outputs.append((found.logits, found.kept_index, decoder.step(embeds[:, :1], cache)))
+    for dense, kept in zip(*outputs, strict=True):
+        assert torch.equal(dense, kept)
+
+
 @pytest.mark.parametrize("name", ["dense", "fastv", "asap", "asap, received"])
 def test_nothing_is_looked_at_and_nothing_comes_from_the_host(name):
     """Tensors on the meta device have no values, and no operation takes them together with tensors of the host."""

@@ -132,6 +132,32 @@ def test_every_sequence_of_a_batch_is_pruned_as_if_alone(processor, reference, p
         assert torch.equal(together.tokens[row], alone.tokens[0])
 
 
+@pytest.mark.parametrize(
+    "pruning",
+    [{}, {"score": "received"}, {"score": "text"}, {"score": "salience"}, {"trim_early_kv": False}],
+    ids=str,
+)
+def test_a_row_that_loses_no_visual_token_is_the_dense_model_s(processor, reference, pruning):
+    """The rows have two images, one, and none. Among all that merges, a token too many would be seen."""
+    model, dense = reference(threshold=-1.0, **pruning), reference(method="none")
+    texts, images = CASES["a batch"]
+    prompt = inputs_of(processor, [texts[2], texts[0], texts[1]], [images[1], images[2], images[0]])[1]
+    visual = (prompt.input_ids == processor.image_token_id).sum(dim=1)
+    for keep, rows in ((int(visual[0]), 3), (int(visual[0]) - 1, 2)):
+        _, first = model.prefill(prompt, keep)
+        _, whole = dense.prefill(prompt, keep)
+        for context in (None, (first, whole)):  # a prompt, and the same as a later turn
+            past, dense_past = context or (None, None)
+            found, after = model.prefill(prompt, keep, past)
+            expected, dense_after = dense.prefill(prompt, keep, dense_past)
+            torch.testing.assert_close(found.logits[-rows:], expected.logits[-rows:], rtol=1e-5, atol=1e-5)
+            lost = 3 - rows
+            assert not lost or not torch.allclose(found.logits[:lost], expected.logits[:lost], atol=1e-3)
+        token = torch.full((3, 1), 7)
+        found, expected = model.step(token, after)[0], dense.step(token, dense_after)[0]
+        torch.testing.assert_close(found.logits[-rows:], expected.logits[-rows:], rtol=1e-5, atol=1e-5)
+
+
 def test_the_cache_is_short_after_the_cut_and_positions_go_on(processor, reference):
     _, prompt = inputs_of(processor, *CASES["one image"])
     tokens = prompt.input_ids.shape[1]
