@@ -43,8 +43,8 @@ class Survivors(NamedTuple):
 def prunable(visual_mask: Tensor, new_mask: Tensor, kept_length: Tensor) -> Tensor:
     """The visual tokens [B, T] bool of the rows that lose any: all that the steps of a cut are told of.
 
-    A row gives up its padding first, so it loses none where its valid tokens fit; without a visual token every step
-    is the identity, and keeping all is the dense model.
+    A row gives up its padding first, so it loses none where its valid tokens fit; without a visual token every
+    step is the identity, and keeping all is the dense model.
 
     visual_mask, new_mask: [B, T] bool, the latter True for valid tokens; kept_length: [] int64.
     """

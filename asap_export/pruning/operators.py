@@ -10,10 +10,12 @@ from torch import Tensor
 from asap_export.pruning.consolidation import merge_kept
 from asap_export.pruning.mask import soft_mask
 from asap_export.pruning.salience import attention_mass, normalised_salience
-from asap_export.pruning.scores import received_attention
+from asap_export.pruning.scores import received_attention, row_attention
 from asap_export.pruning.topk import kept_positions
 
 __all__ = ["mask", "merge", "score", "topk"]
+
+_FEW = 512  # rows, whose exact sums cost little
 
 
 @torch.library.custom_op("asap::mask", mutates_args=())
@@ -47,7 +49,11 @@ def score(query: Tensor, key: Tensor, bias: Tensor, row_weight: Tensor, scale: f
 
     query: [B, H, R, d]; key: [B, Hkv, S, d]; bias: [B, 1, R, S] float32; row_weight: [B, R] float32.
     """
-    return received_attention(query, key, bias, row_weight, scale)
+    if query.shape[2] == 1:
+        return row_attention(query[:, :, 0], key, bias[:, 0], scale) * row_weight
+    counts = (row_weight != 0).any(dim=0)  # the others only take time
+    rows = query[:, :, counts], key, bias[:, :, counts], row_weight[:, counts]
+    return received_attention(*rows, scale, exact=int(counts.sum()) <= max(_FEW, query.shape[2] // 2))
 
 
 @score.register_fake

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from asap_export.pruning.config import Score
 
-__all__ = ["last_valid_row", "received_attention", "row_weight"]
+__all__ = ["last_valid_row", "received_attention", "row_attention", "row_weight"]
 
 
 def row_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Tensor:
@@ -36,17 +36,31 @@ def last_valid_row(attention_mask: Tensor) -> Tensor:
     return torch.where(attention_mask, position, 0).amax(dim=1)
 
 
-def received_attention(query: Tensor, key: Tensor, bias: Tensor, weight: Tensor, scale: float) -> Tensor:
+def received_attention(
+    query: Tensor, key: Tensor, bias: Tensor, weight: Tensor, scale: float, exact: bool = False
+) -> Tensor:
     """Attention every key receives: ``Σ_i weight_i · mean_h softmax(q·kᵀ·scale + bias)_ij``.
 
-    One head at a time, so that the largest temporary is [B, R, S] and never heads × R × S.
+    One head at a time, so that the largest temporary is [B, R, S] and never heads × R × S. ``exact``: sums are
+    float64 before they are rounded, so that equal keys under equal biases tie, whatever the order of additions.
 
     query: [B, H, R, d]; key: [B, Hkv, S, d]; bias: [B, 1, R, S]; weight: [B, R]. Returns [B, S] float32.
     """
     heads, kv_heads = query.shape[1], key.shape[1]
-    received = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+    sums = torch.float64 if exact else torch.float32
+    received = torch.zeros(key.shape[0], key.shape[2], dtype=sums, device=key.device)
     for head in range(heads):
-        head_key = key[:, head * kv_heads // heads].float()
-        logits = query[:, head].float() @ head_key.transpose(1, 2) * scale + bias[:, 0].float()
-        received += (weight[:, None, :].float() @ logits.softmax(dim=-1))[:, 0]
-    return received / heads
+        head_key = key[:, head * kv_heads // heads].to(sums)
+        logits = (query[:, head].to(sums) @ head_key.transpose(1, 2)).float() * scale + bias[:, 0].float()
+        received += (weight[:, None, :].to(sums) @ logits.softmax(dim=-1).to(sums))[:, 0]
+    return (received / heads).float()
+
+
+def row_attention(row: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """``received_attention``, exact, for one row of weight 1: all heads at once.
+
+    row: [B, H, d]; key: [B, Hkv, S, d]; bias: [B, 1, S] float32. Returns [B, S] float32.
+    """
+    grouped = row.double().reshape(len(row), key.shape[1], -1, row.shape[2])  # [B, Hkv, H / Hkv, d]
+    logits = (grouped @ key.double().transpose(2, 3)).float() * scale + bias[:, None]
+    return logits.softmax(dim=-1).mean(dim=(1, 2), dtype=torch.float64).float()

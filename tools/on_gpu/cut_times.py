@@ -11,11 +11,10 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.consolidation import merge_kept as reference_merge
 from asap_export.pruning.cut import observe_attention, take_tokens
 from asap_export.pruning.device.bias import KeyBias, soft_bias
-from asap_export.pruning.device.cut import last_row_attention, visual_mass
 from asap_export.pruning.device.merging import merge_kept
 from asap_export.pruning.mask import causal_mask
-from asap_export.pruning.salience import normalised_salience
-from asap_export.pruning.scores import row_weight
+from asap_export.pruning.salience import attention_mass, normalised_salience
+from asap_export.pruning.scores import row_attention, row_weight
 from asap_export.pruning.topk import kept_positions
 from on_gpu.setting import Setting
 from on_gpu.timing import Call, interleaved, summary
@@ -36,7 +35,7 @@ class Layer(NamedTuple):
     @property
     def bias(self) -> KeyBias:
         salience = normalised_salience(
-            visual_mass(self.query, self.key, self.visual, self.scale), self.visual
+            attention_mass(self.query, self.key, self.visual, self.scale), self.visual
         )
         return soft_bias(salience, self.visual, self.valid, PruningConfig().lambda_max)
 
@@ -122,16 +121,16 @@ def cut_times(setting: Setting, fused: bool = False) -> dict[str, Any]:
         return _summaries(
             {"received, both passes": received, "received, second pass": partial(received, log_sum)}, setting
         )
-    mass = visual_mass(query, key, visual, scale)
+    mass = attention_mass(query, key, visual, scale)
     salience = normalised_salience(mass, visual)
     last = torch.full((1, 1), setting.tokens - 1, device=setting.device)
     row, row_bias = query[:, :, -1], layer.bias.rows(last)[:, 0]
     index = kept_positions(mass, visual, valid, setting.text + setting.keep)
     merging = (layer.hidden, index, visual, salience, mass, config.threshold)
     calls: dict[str, Call] = {
-        "mass": partial(visual_mass, query, key, visual, scale),
+        "mass": partial(attention_mass, query, key, visual, scale),
         "salience": partial(normalised_salience, mass, visual),
-        "score of the last row": partial(last_row_attention, row, key, row_bias, scale),
+        "score of the last row": partial(row_attention, row, key, row_bias, scale),
         "top-k": partial(kept_positions, mass, visual, valid, setting.text + setting.keep),
         "dropping without merging": partial(take_tokens, layer.hidden, index),
         "reference: observation": partial(observe_attention, config, query, key, visual, valid, scale),

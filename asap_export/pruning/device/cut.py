@@ -10,11 +10,11 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import criterion, take_tokens
 from asap_export.pruning.device.bias import KeyBias, causal_bias, soft_bias
 from asap_export.pruning.device.merging import ROUNDS, merge_kept
-from asap_export.pruning.salience import normalised_salience
-from asap_export.pruning.scores import last_valid_row, received_attention, row_weight
+from asap_export.pruning.salience import attention_mass, normalised_salience
+from asap_export.pruning.scores import last_valid_row, received_attention, row_attention, row_weight
 from asap_export.pruning.topk import kept_positions
 
-__all__ = ["Scores", "Survivors", "attend_and_score", "drop_tokens", "last_row_attention", "visual_mass"]
+__all__ = ["Scores", "Survivors", "attend_and_score", "drop_tokens"]
 
 
 class Scores(NamedTuple):
@@ -57,7 +57,7 @@ def attend_and_score(
         valid = torch.ones(query.shape[0], total, dtype=torch.bool, device=query.device)
     mass = salience = torch.zeros(visual_mask.shape, device=query.device)
     if config.weighs_mass:
-        mass = visual_mass(query, key[:, :, total - tokens :], visual_mask, scale)
+        mass = attention_mass(query, key[:, :, total - tokens :], visual_mask, scale)
         salience = normalised_salience(mass, visual_mask)
     soft = config.method == "asap" and config.bidirectional
     bias = (
@@ -109,31 +109,13 @@ def _received(
     if criterion(config) == "last":
         last = last_valid_row(new_valid)[:, None]
         row = take_tokens(query.transpose(1, 2), last)[:, 0]
-        return last_row_attention(row, key, bias.rows(last)[:, 0], scale)
+        return row_attention(row, key, bias.rows(last)[:, 0], scale)
     weight = row_weight(criterion(config), visual_mask, new_valid)
     if fused:
         from asap_export.pruning.device import kernels
 
         return kernels.received_attention(query, key, bias, weight, scale, log_sum)
-    return received_attention(query, key, bias.matrix(), weight, scale)
-
-
-def visual_mass(query: Tensor, key: Tensor, visual_mask: Tensor, scale: float) -> Tensor:
-    """``salience.attention_mass``: sums in float32, without a float32 copy of the queries."""
-    heads, kv_heads = query.shape[1], key.shape[1]
-    summed = query.masked_fill(~visual_mask[:, None, :, None], 0.0).sum(dim=2, dtype=torch.float32)
-    per_key_head = summed.reshape(len(summed), kv_heads, -1, summed.shape[2]).sum(dim=2)  # [B, Hkv, d]
-    return (key * per_key_head[:, :, None]).sum(dim=(1, 3)) * (scale / heads)
-
-
-def last_row_attention(row: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """``scores.received_attention`` for one row, all heads at once.
-
-    row: [B, H, d]; key: [B, Hkv, S, d]; bias: [B, 1, S] float32. Returns [B, S] float32.
-    """
-    grouped = row.float().reshape(len(row), key.shape[1], -1, row.shape[2])  # [B, Hkv, H / Hkv, d]
-    logits = grouped @ key.float().transpose(2, 3) * scale + bias[:, None]
-    return logits.softmax(dim=-1).mean(dim=(1, 2))
+    return received_attention(query, key, bias.matrix(), weight, scale, exact=criterion(config) == "text")
 
 
 def drop_tokens(
