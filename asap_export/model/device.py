@@ -1,8 +1,8 @@
-"""The language model as a GPU should run it: nothing waits for the host, no mask where none is needed.
+"""The language model as a GPU should run it: no mask where none is needed, and hardly a wait for the device.
 
 One prompt (or several of one length) without padding, one cut, then decode steps; batches that need padding, and
-later turns, are the reference's (``reference.py``). Every length is the host's, so what a prefill or a step
-launches can be queued ahead, or captured in a CUDA graph and replayed.
+later turns, are the reference's (``reference.py``). Every length is the host's, so what a step launches, or a
+prefill with a number of rounds, can be queued ahead, or captured in a CUDA graph and replayed.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ from asap_export.model.attention import ATTENTION
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import take_tokens
 from asap_export.pruning.device.cut import Scores, attend_and_score, drop_tokens
-from asap_export.pruning.device.merging import ROUNDS
 
 __all__ = ["DeviceCache", "DeviceDecoder", "Prefilled"]
 
@@ -23,8 +22,8 @@ __all__ = ["DeviceCache", "DeviceDecoder", "Prefilled"]
 class Prefilled(NamedTuple):
     """logits: [B, 1, V], of the last position; kept_index: [B, K] int64, ascending; settled: [] bool.
 
-    ``settled`` is to be read where the logits are: were ``rounds`` too few for merging (``merging.Merged``), the
-    prefill has to be run again with more of them; ``kept_length`` always suffice.
+    ``settled`` is False only where ``rounds`` were given and too few for merging (``merging.Merged``): nothing of
+    it is the method's result then, and the prefill has to be run again with more; ``kept_length`` always suffice.
     """
 
     logits: Tensor
@@ -100,9 +99,16 @@ class DeviceDecoder:
 
     @torch.no_grad()
     def prefill(
-        self, embeds: Tensor, visual_mask: Tensor, kept_length: int, cache: DeviceCache, rounds: int = ROUNDS
+        self,
+        embeds: Tensor,
+        visual_mask: Tensor,
+        kept_length: int,
+        cache: DeviceCache,
+        rounds: int | None = None,
     ) -> Prefilled:
         """Run prompts without padding through all layers.
+
+        Looks at whether merging has settled, again and again until it has; with ``rounds`` that is the caller's.
 
         embeds: [B, T, D]; visual_mask: [B, T] bool; kept_length: tokens that survive the cut, text included;
         where that is all of them, nothing is scored, and the prefill is the dense one.

@@ -8,6 +8,7 @@ from asap_export.errors import UserError
 from asap_export.model.device import DeviceDecoder
 from asap_export.model.reference import Reference
 from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.device.merging import ROUNDS
 
 TEXT_BEFORE, VISUAL, TEXT_AFTER, KEEP = 4, 60, 7, 17
 KEPT = KEEP + TEXT_BEFORE + TEXT_AFTER
@@ -84,7 +85,7 @@ def test_nothing_is_looked_at_and_nothing_comes_from_the_host(name):
     decoder = DeviceDecoder(llava, pruning)
     kept = KEPT if pruning.prunes else embeds.shape[1]
     cache = decoder.cache(kept, new_tokens=1)
-    found = decoder.prefill(embeds, visual, kept, cache)
+    found = decoder.prefill(embeds, visual, kept, cache, ROUNDS)
     step = decoder.step(embeds[:, :1], cache)
     assert found.logits.device.type == step.device.type == "meta"
     assert found.kept_index.shape == (1, kept)

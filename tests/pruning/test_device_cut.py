@@ -12,8 +12,8 @@ from asap_export.pruning import cut as reference
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.consolidation import merge_kept as reference_merge
 from asap_export.pruning.device.bias import causal_bias, soft_bias
-from asap_export.pruning.device.cut import attend_and_score, drop_tokens
-from asap_export.pruning.device.merging import merge_kept
+from asap_export.pruning.device.cut import Scores, attend_and_score, drop_tokens
+from asap_export.pruning.device.merging import ROUNDS, merge_kept
 from asap_export.pruning.device.selection import positions
 from asap_export.pruning.mask import causal_bias as causal_matrix
 from asap_export.pruning.mask import soft_mask
@@ -127,10 +127,21 @@ def test_a_chain_longer_than_the_rounds_is_told_and_never_taken_for_settled():
     inputs = hidden, torch.arange(40)[None], visual, salience, salience, 0.4
 
     assert not merge_kept(*inputs, rounds=16).settled
-    found, expected = merge_kept(*inputs, rounds=40), reference_merge(*inputs)
-    assert found.settled
-    assert torch.equal(found.absorbed, expected[2])
+    expected = reference_merge(*inputs)
+    for rounds in (40, None):
+        found = merge_kept(*inputs, rounds=rounds)
+        assert found.settled
+        assert torch.equal(found.absorbed, expected[2])
     assert found.absorbed[0].tolist() == [False, True] * 20
+
+    config = PruningConfig(threshold=0.4)
+    seen = Scores(salience, salience, salience)
+    wanted = reference.drop_tokens(
+        config, reference.Observation(visual, *seen), hidden, visual, visual, torch.tensor(38)
+    )
+    dropped = drop_tokens(config, seen, hidden, visual, 38)
+    assert dropped.settled and torch.equal(dropped.kept_index, wanted.kept_index)
+    torch.testing.assert_close(dropped.hidden, wanted.hidden)
 
 
 @settings(max_examples=60, deadline=None)
@@ -165,7 +176,7 @@ def test_no_value_is_looked_at(method, score):
         query, key = torch.empty(1, 4, 60, 8), torch.empty(1, 2, 60, 8)
         visual, hidden = torch.empty(1, 60, dtype=torch.bool), torch.empty(1, 60, 32)
         output, seen = attend_and_score(config, query, key, key, visual, 0.3)
-        found = drop_tokens(config, seen, hidden, visual, 20)
+        found = drop_tokens(config, seen, hidden, visual, 20, rounds=ROUNDS)
     assert output.shape == query.shape
     assert found.hidden.shape == (1, 20, 32) and found.kept_index.shape == (1, 20)
 

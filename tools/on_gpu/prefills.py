@@ -12,6 +12,7 @@ from torch import Tensor
 from asap_export.model.device import DeviceCache, DeviceDecoder
 from asap_export.model.reference import Reference
 from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.device.merging import ROUNDS
 from on_gpu.cut_times import attention_times, cut_times
 from on_gpu.random_model import random_llava, random_prompt
 from on_gpu.setting import Setting
@@ -88,6 +89,7 @@ class Bench:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
+        self._rounds: dict[tuple[str, str], int] = {}
 
     def make(self) -> dict[str, Any]:
         self.llava = random_llava(self.setting)
@@ -116,9 +118,18 @@ class Bench:
             )
             return Prefill(output.logits, output.kept_index, None, context)
         decoder = DeviceDecoder(self.llava, pruning, fused=form == "fused")
-        cache = decoder.cache(setting.kept_length(pruning), DECODED)
-        found = decoder.prefill(self.embeds, self.visual_mask, setting.kept_length(pruning), cache)
+        kept = setting.kept_length(pruning)
+        cache = decoder.cache(kept, DECODED)
+        found = decoder.prefill(self.embeds, self.visual_mask, kept, cache, self._enough_rounds(name, form))
         return Prefill(*found, cache)
+
+    def _enough_rounds(self, name: str, form: str) -> int:
+        """Rounds after which merging has settled: looked for once, for what is captured cannot look."""
+        if (name, form) not in self._rounds:
+            self._rounds[name, form] = ROUNDS
+            if not bool(self.prefill(name, form).settled):
+                self._rounds[name, form] = self.setting.kept_length(PRUNINGS[name])
+        return self._rounds[name, form]
 
     def calls(self, form: str) -> dict[str, Call]:
         """Prefills to compare; ``received`` without the kernels would make T x T numbers once for every head."""

@@ -9,7 +9,7 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import criterion, take_tokens
 from asap_export.pruning.device.bias import KeyBias, causal_bias, soft_bias
-from asap_export.pruning.device.merging import ROUNDS, merge_kept
+from asap_export.pruning.device.merging import merge_kept
 from asap_export.pruning.salience import attention_mass, normalised_salience
 from asap_export.pruning.scores import last_valid_row, received_attention, row_attention, row_weight
 from asap_export.pruning.topk import kept_positions
@@ -125,11 +125,12 @@ def drop_tokens(
     visual_mask: Tensor,
     kept_length: int,
     attention_mask: Tensor | None = None,
-    rounds: int = ROUNDS,
+    rounds: int | None = None,
 ) -> Survivors:
     """The sequence that the layers after the cut see.
 
-    hidden: [B, T, D], the scoring layer's output; visual_mask, attention_mask: [B, T] bool; rounds: of merging.
+    hidden: [B, T, D], the scoring layer's output; visual_mask, attention_mask: [B, T] bool; rounds: see
+    ``merging.merge_kept``.
     """
     valid = torch.ones_like(visual_mask) if attention_mask is None else attention_mask
     index = kept_positions(seen.score, visual_mask, valid, kept_length)

@@ -16,7 +16,8 @@ _PARTS = 8  # of the width in the product of a few hundred tokens: too few tiles
 
 class Merged(NamedTuple):
     """hidden: [B, K, D]; kept_index: [B, K] int64, ascending; absorbed: [B, K] bool, of the tokens that came in;
-    settled: [] bool, whether the rounds were enough. Where not, nothing of it is the method's result."""
+    settled: [] bool, whether the rounds were enough. Where not, nothing of it is the method's result; K rounds
+    always are."""
 
     hidden: Tensor
     kept_index: Tensor
@@ -31,9 +32,10 @@ def merge_kept(
     salience: Tensor,
     mass: Tensor,
     threshold: float,
-    rounds: int = ROUNDS,
+    rounds: int | None = None,
 ) -> Merged:
-    """``consolidation.merge_kept``, the same arguments; K ``rounds`` always settle, and far fewer usually do.
+    """``consolidation.merge_kept``, the same arguments, and ``rounds`` of absorption, after which the caller reads
+    ``settled``; None goes on until it is settled, and so waits for the device after every 16 of them.
 
     hidden: [B, T, D]; index: [B, K] int64, ascending; visual_mask: [B, T] bool; salience, mass: [B, T] float32.
     """
@@ -74,19 +76,20 @@ def _precedence(salience: Tensor) -> Tensor:
     return (one > other) | ((one == other) & (slot[:, None] < slot))
 
 
-def _greedy(may_absorb: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def _greedy(may_absorb: Tensor, rounds: int | None) -> tuple[Tensor, Tensor]:
     """Who stays: a token that no staying one may absorb. may_absorb: [B, K, K] bool.
 
     Each round settles at least the next token in order of precedence. Returns [B, K] bool, and [] bool: whether
     the last round changed nothing.
     """
     absorbs = may_absorb.float()
-    stays = torch.ones_like(absorbs[:, :1])
-    before = stays
-    for _ in range(rounds):
-        before = stays
-        stays = ((stays @ absorbs) == 0).float()
-    return stays[:, 0] > 0, (stays == before).all()
+    stays = before = torch.ones_like(absorbs[:, :1])
+    while True:
+        for _ in range(ROUNDS if rounds is None else rounds):
+            before, stays = stays, ((stays @ absorbs) == 0).float()
+        settled = (stays == before).all()
+        if rounds is not None or bool(settled):
+            return stays[:, 0] > 0, settled
 
 
 def _averages(state: Tensor, weight: Tensor, candidate: Tensor, rank: Tensor) -> Tensor:
