@@ -39,6 +39,7 @@ from asap_export.engine import (
     target_capabilities,
 )
 from asap_export.errors import UserError
+from asap_export.graph.cpu import passes_for
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.preprocess import PREPROCESS, preprocess_graph
 from asap_export.graph.trace import GRAPHS
@@ -104,14 +105,15 @@ class ExportRequest:
 @dataclass(frozen=True)
 class Exported:
     """The finished bundle, how each file of the checkpoint came into it ("linked" or "copied"), what became of its
-    weights, why its chat template is not in the manifest, where it is not, and what the C++ runtime refuses its
-    tokenizer with, where it does."""
+    weights, why its chat template is not in the manifest, where it is not, what the C++ runtime refuses its
+    tokenizer with, where it does, and which passes its decoder for the CPU goes without and why, where it does."""
 
     bundle: Bundle
     placed: dict[str, str]
     written: Written
     template_refused: str | None
     tokenizer_refused: str | None
+    passes_refused: str | None
 
 
 def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> Exported:
@@ -130,6 +132,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
     preprocess = preprocess_graph(processor, TileGeometry.of(checkpoint.spec), place)
     tokenizer = tokenizer_json(processor, place)
     prompt, template_refused = prompt_info(PromptReader(checkpoint.folder, checkpoint.spec))
+    cpu_passes, passes_refused = passes_for(checkpoint.spec.head_dim, request.cpu_passes)
 
     with BundleWriter(_output(request, checkpoint), request.overwrite) as writer:
         digests = _digests(checkpoint, progress)
@@ -151,7 +154,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             partial(put, link=_links_weights(request, checkpoint)),
             progress,
             _quantize_as(request),
-            request.cpu_passes,
+            cpu_passes,
         )
         manifest = Manifest(
             created=utc_now(),
@@ -166,7 +169,7 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             opset=OPSET_VERSION,
             graphs={name: _graph_info(writer.path, f"{name}.onnx") for name in (PREPROCESS, *GRAPHS)},  # type: ignore[misc]
             prompt=prompt,
-            cpu_decoder=_cpu_decoder(writer.path, request.cpu_passes),
+            cpu_decoder=_cpu_decoder(writer.path, cpu_passes),
         )
         if flavor:
             engines = build_engines(
@@ -174,7 +177,10 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
             )
             manifest = replace(manifest, engines=engines)
         bundle = writer.complete(manifest, progress)
-        return Exported(bundle, placed, written, template_refused, refused_by_cpp(tokenizer))
+        passes_refused = (
+            None if dtype == "bf16" else passes_refused
+        )  # which has no decoder for the CPU at all
+        return Exported(bundle, placed, written, template_refused, refused_by_cpp(tokenizer), passes_refused)
 
 
 def _output(request: ExportRequest, checkpoint: Checkpoint) -> Path:

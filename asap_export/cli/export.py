@@ -207,6 +207,7 @@ def export_command(
         exported.written,
         template_refused=exported.template_refused,
         tokenizer_refused=exported.tokenizer_refused,
+        passes_refused=exported.passes_refused,
     )
 
 

@@ -27,10 +27,12 @@ def print_summary(
     written: "Written",
     template_refused: str | None = None,
     tokenizer_refused: str | None = None,
+    passes_refused: str | None = None,
 ) -> None:
     """Print what the bundle is and what to do next; ``placed`` says how each file came into it, ``written`` which
-    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not, and
-    ``tokenizer_refused`` why the C++ runtime does not read the tokenizer, where it does not."""
+    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not,
+    ``tokenizer_refused`` why the C++ runtime does not read the tokenizer, where it does not, ``passes_refused``
+    which passes the decoder for the CPU goes without and why, where it does."""
     facts = bundle_facts(bundle)
     table = Table(box=None, show_header=False, pad_edge=False)
     rows = [*_rows(bundle, facts, placed), *_quantized(bundle, written)]
@@ -40,6 +42,8 @@ def print_summary(
         )
     if tokenizer_refused is not None:
         rows.append(("tokenizer", f"the C++ runtime takes token ids only: {tokenizer_refused}"))
+    if passes_refused is not None:
+        rows.append(("CPU", f"the decoder goes {passes_refused}"))
     for name, said in rows:
         table.add_row(Text(name, style="bold"), Text(said))
     print_tables(table)

@@ -18,6 +18,16 @@ def test_a_template_that_stays_whole_is_mentioned(tmp_path: Path, capsys: pytest
     assert "prompts programs without Python write them whole: the chat template writes the date" in said
 
 
+def test_passes_that_are_left_out_are_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_bundle(tmp_path / "out")
+    print_summary(bundle, {}, Written())
+    assert "CPU" not in capsys.readouterr().out
+    print_summary(bundle, {}, Written(), passes_refused="without fused-attention: heads of 20")
+    assert "CPU the decoder goes without fused-attention: heads of 20" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_a_tokenizer_that_cpp_refuses_is_mentioned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,11 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_checkpoints import LANGUAGE_MODELS, SmallModel, write_checkpoint
+from transformers import MistralConfig
 
-from asap_export.graph.cpu import lower_for_cpu
+from asap_export.export import ExportRequest, export
+from asap_export.graph.cpu import lower_for_cpu, passes_for
 from asap_export.graph.cpu.functions import attach_cpu_functions, call
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 
@@ -40,6 +43,7 @@ def feeds_of(model, new, past=0, visual=(), kept=None, rows=1, padding=None):
     """Inputs of a run, as far as the graph has them; ``padding``: invalid columns on the left of each row."""
     random = np.random.default_rng(new + past)
     names = {value.name: value for value in model.graph.input}
+    width = names["inputs_embeds"].type.tensor_type.shape.dim[2].dim_value
     early = 2 if "early_attention_mask" in names else 0
     valid = np.ones((rows, past + new), np.int64)
     for row, columns in enumerate(padding or (0,) * rows):
@@ -47,7 +51,7 @@ def feeds_of(model, new, past=0, visual=(), kept=None, rows=1, padding=None):
     positions = np.maximum(valid.cumsum(axis=1) - 1, 0)[:, past:]
     is_visual = np.isin(np.arange(new), list(visual))[None] & (valid[:, past:] == 1)
     feeds = {
-        "inputs_embeds": random.normal(size=(rows, new, 128)).astype(np.float32),
+        "inputs_embeds": random.normal(size=(rows, new, width)).astype(np.float32),
         "attention_mask": valid,
         "early_attention_mask": np.concatenate([valid[:, :1].repeat(early, 1), valid], axis=1),
         "position_ids": positions,
@@ -140,6 +144,32 @@ def test_a_pass_that_is_left_out_leaves_its_nodes(pruned_bundle):
     assert "If" in kinds["skipped-cut"] and "AsapTopK" not in kinds["skipped-cut"]
     stored = onnx.load(pruned_bundle / "decoder.cpu.onnx", load_external_data=False)
     assert not {"Attention", "AsapMask", "AsapTopK"} & {node.op_type for node in stored.graph.node}
+
+
+def test_heads_that_group_query_attention_refuses_go_without_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        LANGUAGE_MODELS, "heads of 20", (MistralConfig, {"head_dim": 20, "sliding_window": None})
+    )
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", SmallModel(language="heads of 20"))
+    folder = tmp_path / "out.bundle"
+    done = export(ExportRequest(str(checkpoint), output=folder, dtype="fp32"))
+    assert done.bundle.manifest.cpu_decoder.passes == ("skipped-cut",)
+    assert done.passes_refused.startswith("without fused-attention and blockwise-soft-mask: ONNX Runtime's")
+    whole, for_cpu = (
+        onnx.load(folder / name, load_external_data=False) for name in ("decoder.onnx", "decoder.cpu.onnx")
+    )
+    canonical, other = opened(whole, folder), opened(for_cpu, folder)
+    for case, settings_ in CASES.items():
+        feeds = feeds_of(whole, **settings_)
+        expected, found = canonical(feeds), trimmed(for_cpu, other(feeds), settings_.get("past", 0))
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=f"{case}: {name}")
+
+
+def test_only_passes_that_a_head_size_needs_are_left_out():
+    assert passes_for(64, PASSES) == (PASSES, None)
+    assert passes_for(20, ("skipped-cut", "int8-activations")) == (("skipped-cut", "int8-activations"), None)
+    assert passes_for(20, ("fused-attention",))[0] == ()
 
 
 VARIANTS = {
