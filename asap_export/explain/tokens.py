@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asap_export.model.decoder import Cut
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.consolidation import consolidate
+from asap_export.pruning.consolidation import consolidate, cosines
 from asap_export.pruning.cut import observe_attention
 from asap_export.pruning.mask import causal_bias
 from asap_export.pruning.scores import received_attention, row_weight
@@ -58,8 +58,8 @@ def tokens_of(cut: Cut, pruning: PruningConfig) -> Tokens:
     anchor = torch.arange(len(visual))
     if pruning.method == "asap" and pruning.merge:
         salience = cut.seen.salience[0, chosen]
-        may_merge = cut.visual_mask[0, chosen]
-        merged = consolidate(cut.hidden[0, chosen], may_merge, salience, pruning.threshold)
+        similar = cosines(cut.hidden[0, chosen]) > pruning.threshold
+        merged = consolidate(cut.hidden[0, chosen], cut.visual_mask[0, chosen], salience, similar)
         absorbed = merged.absorbed
         anchor[number[chosen]] = number[chosen[merged.anchor]]
     stays = cut.survivors.kept_index[0]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from asap_export.model.decoder import Cut
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.consolidation import consolidate
+from asap_export.pruning.consolidation import consolidate, cosines
 from asap_export.pruning.topk import kept_positions
 
 __all__ = ["Margins", "decision_margins"]
@@ -55,12 +55,12 @@ def _row_margins(cut: Cut, pruning: PruningConfig, row: int) -> Margins:
         return Margins(at_cut)
     kept_visual = index[visual[index]]
     hidden, salience = cut.hidden[row, kept_visual].float(), cut.seen.salience[row, kept_visual]
-    unit = torch.nn.functional.normalize(hidden, dim=-1)
-    cosine = (unit @ unit.T).fill_diagonal_(-2.0)  # farther from any threshold than a pair can be
+    cosine = cosines(hidden).fill_diagonal_(-2.0)  # farther from any threshold than a pair can be
     merge = float((cosine - pruning.threshold).abs().min()) if len(kept_visual) > 1 else torch.inf
     apart = (salience[:, None] - salience[None, :]).abs()[cosine > pruning.threshold]
     order = float(apart.min()) if apart.numel() else torch.inf
-    absorbed = consolidate(hidden, torch.ones_like(salience).bool(), salience, pruning.threshold).absorbed
+    everyone = torch.ones_like(salience).bool()
+    absorbed = consolidate(hidden, everyone, salience, cosine > pruning.threshold).absorbed
     return Margins(
         at_cut, merge, order, _salvage_margin(cut.seen.mass[row], visual, kept, int(absorbed.sum()))
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Consolidation", "consolidate", "merge_kept", "salvage"]
+__all__ = ["Consolidation", "MergedRow", "consolidate", "cosines", "merge_kept", "merge_row", "salvage"]
 
 
 class Consolidation(NamedTuple):
@@ -19,17 +19,31 @@ class Consolidation(NamedTuple):
     anchor: Tensor
 
 
-def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, threshold: float) -> Consolidation:
+class MergedRow(NamedTuple):
+    """One sequence after the cut: hidden [K, D], kept_index [K] int64, ascending, and which of the tokens that
+    came in were absorbed, [K] bool."""
+
+    hidden: Tensor
+    kept_index: Tensor
+    absorbed: Tensor
+
+
+def cosines(hidden: Tensor) -> Tensor:
+    """Cosine similarity of all pairs, [K, K] float32. hidden: [K, D]."""
+    unit = torch.nn.functional.normalize(hidden.float(), dim=-1)
+    return unit @ unit.T
+
+
+def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, similar: Tensor) -> Consolidation:
     """Greedy weighted averaging (Eq 6) over the kept tokens of one sequence.
 
     In descending salience (ties: lower position first) each visual token that is not yet absorbed becomes an
-    anchor and absorbs every later, not yet absorbed one whose cosine similarity exceeds ``threshold``.
+    anchor and absorbs every later, not yet absorbed one that is ``similar``.
 
-    hidden: [K, D]; visual_mask: [K] bool; salience: [K] float32.
+    hidden: [K, D]; visual_mask: [K] bool; salience: [K] float32; similar: [K, K] bool, whose cosine similarity
+    exceeds the threshold.
     """
     hidden = hidden.float()
-    unit = torch.nn.functional.normalize(hidden, dim=-1)
-    similar = (unit @ unit.T) > threshold
     order = salience.argsort(descending=True, stable=True)
     free = visual_mask.clone()  # neither an anchor nor absorbed yet
     absorbed = torch.zeros_like(visual_mask)
@@ -65,6 +79,24 @@ def salvage(mass: Tensor, pool: Tensor, absorbed: Tensor) -> Tensor:
     return chosen
 
 
+def merge_row(
+    hidden: Tensor, index: Tensor, visual_mask: Tensor, salience: Tensor, mass: Tensor, similar: Tensor
+) -> MergedRow:
+    """Consolidation and salvage for one sequence; hidden: [T, D]; index: [K] int64; the others: [T];
+    similar: [K, K] bool."""
+    merged = consolidate(hidden[index], visual_mask[index], salience[index], similar)
+    survives = torch.zeros_like(visual_mask)
+    survives[index] = True
+    gone = torch.zeros_like(survives)
+    gone[index[merged.absorbed]] = True
+    refill = salvage(mass, visual_mask & ~survives, gone)
+    state = hidden.clone()
+    stays = ~merged.absorbed
+    state[index[stays]] = merged.hidden[stays].to(hidden.dtype)
+    position = ((survives & ~gone) | refill).nonzero()[:, 0]
+    return MergedRow(state[position], position, merged.absorbed)
+
+
 def merge_kept(
     hidden: Tensor, index: Tensor, visual_mask: Tensor, salience: Tensor, mass: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,21 +107,7 @@ def merge_kept(
     Returns the new hidden states [B, K, D] in hidden's dtype, their positions [B, K] int64, ascending, and
     which of the tokens at ``index`` were absorbed [B, K] bool.
     """
-    states, positions, absorbed = [], [], []
-    for row in range(hidden.shape[0]):
-        kept = index[row]
-        visual = visual_mask[row, kept]
-        merged = consolidate(hidden[row, kept], visual, salience[row, kept], threshold)
-        survives = torch.zeros_like(visual_mask[row])
-        survives[kept] = True
-        gone = torch.zeros_like(survives)
-        gone[kept[merged.absorbed]] = True
-        refill = salvage(mass[row], visual_mask[row] & ~survives, gone)
-        state = hidden[row].clone()
-        stays = kept[~merged.absorbed]
-        state[stays] = merged.hidden[~merged.absorbed].to(hidden.dtype)
-        position = ((survives & ~gone) | refill).nonzero()[:, 0]
-        states.append(state[position])
-        positions.append(position)
-        absorbed.append(merged.absorbed)
+    inputs = zip(hidden, index, visual_mask, salience, mass, strict=True)
+    rows = [merge_row(*row, cosines(row[0][row[1]]) > threshold) for row in inputs]
+    states, positions, absorbed = zip(*rows, strict=True)
     return torch.stack(states), torch.stack(positions), torch.stack(absorbed)
