@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         self.language_model: Any = llava.model.language_model
         self.lm_head: nn.Module = llava.lm_head
         self.pruning = pruning
-        self.on_cut: Callable[[Cut], None] | None = None
+        self.on_cut: Callable[[Cut], Survivors | None] | None = None  # may choose other survivors
 
     def forward(
         self,
@@ -108,9 +108,8 @@ class Decoder(nn.Module):
             observer = _Observer(self.pruning, prunable(visual_mask, new_valid, kept_length), valid)
             hidden = layer(hidden, past_key_values=cache, observe=observer, **layer_inputs)
             cut = observer.cut(hidden, visual_mask, new_valid, kept_length)
-            if self.on_cut is not None:
-                self.on_cut(cut)
-            hidden, kept_index = cut.survivors
+            chosen = self.on_cut(cut) if self.on_cut is not None else None
+            hidden, kept_index = chosen or cut.survivors
             past_valid = late_valid[:, : late_valid.shape[1] - tokens]
             valid = torch.cat([past_valid, take_tokens(new_valid, kept_index)], dim=1)
             layer_inputs = self.layer_inputs(hidden, take_tokens(position_ids, kept_index), valid)

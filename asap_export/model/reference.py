@@ -99,20 +99,31 @@ class Reference:
 
         embeds: [B, T, D]; new_valid: [B, T] int64; visual: [B, T] bool.
         """
-        counted = new_valid.cumsum(dim=1)
-        early_mask = torch.cat([context.early_valid, new_valid], dim=1)
-        output = self.decoder(
-            embeds,
-            torch.cat([context.valid, new_valid], dim=1),
-            (context.position + counted - 1).clamp_min(0),
-            context.past,
-            visual,
-            torch.tensor(kept_length(keep, visual, new_valid.bool())),
-            None if self.pruning.trim_early_kv else early_mask,
-        )
-        valid = torch.cat([context.valid, take_tokens(new_valid, output.kept_index)], dim=1)
-        early_valid = valid if self.pruning.trim_early_kv else early_mask
-        return output, Context(output.present, valid, early_valid, context.position + counted[:, -1:])
+        inputs = self.decoder_inputs(new_valid, visual, keep, context)
+        output = self.decoder(embeds, past_key_values=context.past, **inputs)
+        kept_valid = take_tokens(new_valid, output.kept_index)
+        valid = torch.cat([context.valid, kept_valid], dim=1)
+        early_valid = inputs.get("early_attention_mask", valid)
+        position = context.position + new_valid.sum(dim=1, keepdim=True)
+        return output, Context(output.present, valid, early_valid, position)
+
+    def decoder_inputs(
+        self, new_valid: Tensor, visual: Tensor, keep: int, context: Context
+    ) -> dict[str, Tensor]:
+        """What the decoder is given beside embeddings and caches, by the names that ``decoder.onnx`` has for it.
+
+        new_valid: [B, T] int64; visual: [B, T] bool.
+        """
+        inputs = {
+            "attention_mask": torch.cat([context.valid, new_valid], dim=1),
+            "position_ids": (context.position + new_valid.cumsum(dim=1) - 1).clamp_min(0),
+        }
+        if self.pruning.prunes:
+            length = kept_length(keep, visual, new_valid.bool())
+            inputs |= {"visual_mask": visual, "kept_length": torch.tensor(length)}
+        if self.pruning.prunes and not self.pruning.trim_early_kv:
+            inputs["early_attention_mask"] = torch.cat([context.early_valid, new_valid], dim=1)
+        return inputs
 
     @torch.no_grad()
     def step(self, tokens: Tensor, context: Context) -> tuple[DecoderOutput, Context]:
