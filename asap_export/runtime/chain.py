@@ -19,7 +19,7 @@ class ChainedSession:
     """A ``Session`` on the parts of a graph, in the order in which they run.
 
     By name, a part is given inputs of the whole graph and outputs of earlier parts, which are on the device
-    already. ``outputs`` are the whole graph's; what merely crosses is let go.
+    already. ``outputs`` are the whole graph's; what merely crosses is let go, unless it is wanted on the host.
     """
 
     def __init__(self, links: Sequence[Link], outputs: Collection[str]) -> None:
@@ -35,7 +35,8 @@ class ChainedSession:
         values = dict(inputs)
         for link in self._links:
             values |= link.session.run({name: values[name] for name in link.inputs}, on_host)
-        return {name: values[name] for name in self._outputs}
+        crossing = [name for name in on_host if name in values]
+        return {name: values[name] for name in (*self._outputs, *crossing)}
 
     def longest(self, name: str, axis: int) -> int | None:
         sizes = (link.session.longest(name, axis) for link in self._links if name in link.inputs)

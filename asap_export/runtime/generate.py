@@ -16,7 +16,7 @@ from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request, Timings
 from asap_export.runtime.sampling import sample
 
-__all__ = ["Generation", "generate", "kept_length", "left_padded"]
+__all__ = ["Generation", "decode", "generate", "kept_length", "left_padded"]
 
 OnToken = Callable[[int, int], object]  # row, token
 
@@ -67,7 +67,7 @@ def generate(
         if not running.any():
             break
         started = perf_counter()
-        step = _decode(graphs, [row[-1] for row in tokens], running, step.cache)
+        step = decode(graphs, [row[-1] for row in tokens], running, step.cache)
         seconds.append(perf_counter() - started)
     timings = Timings(0.0, *prefill.seconds, decode=tuple(seconds))
     return Generation(
@@ -119,8 +119,9 @@ def _prefill(
     )
 
 
-def _decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
-    """One token per row; rows that have ended are fed padding, which changes nothing in them."""
+def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
+    """One token per row: ``last`` [B], those sampled last. Rows that are not ``running`` [B] are fed padding,
+    which changes nothing in them."""
     input_ids = np.where(running, last, _FILLER).astype(np.int64)[:, None]  # [B, 1]
     no_image = graphs.image_features(np.empty(0, np.float32), np.empty(0, np.int64))
     embeds = graphs.inputs_embeds(input_ids, no_image)

@@ -20,6 +20,7 @@ __all__ = [
     "Provider",
     "cache_form",
     "choose_provider",
+    "engine_flavour",
     "graph_file",
     "open_sessions",
     "weight_memory",
