@@ -1,74 +1,77 @@
-"""Whole answers: the bundle's own path from image files to tokens, against the reference's."""
+"""Whole answers: the tokens that a bundle wrote, against those that PyTorch would have."""
 
 import torch
+from torch import Tensor
 
-from asap_export.parity.recording import Recorded, Step
-from asap_export.parity.selection import decision_margins
+from asap_export.model.reference import Context, Reference
+from asap_export.parity.recording import RecordedTurn
 from asap_export.parity.verdict import Check
-from asap_export.runtime.model import Model
-from asap_export.runtime.request import Answer, Request
 
 __all__ = ["check_answers"]
 
 
 def check_answers(
-    recorded: Recorded, model: Model, max_new_tokens: int, limit: float, selection_is_ambiguous: bool
+    turn: RecordedTurn,
+    reference: Reference,
+    logits: Tensor,
+    context: Context,
+    ends: tuple[int, ...],
+    limit: float,
 ) -> Check:
-    """Greedy tokens of a case's only turn, sequence by sequence, up to the first end token.
+    """Greedy tokens of all rows; the reference goes on from logits [B, 1, V] and the context behind the bundle's
+    own cut.
 
-    A difference is AMBIGUOUS where the two largest logits of the reference lie closer together than ``limit``
-    (relative to the largest logit), or where a choice of visual tokens already was, or where the bundle has chosen
-    others from features of its own and some margin of the reference's choice is below ``limit``.
+    A token may be another than the reference's only where the two logits lie within ``limit`` of the largest; it
+    is forced upon the reference then, and the rest of the answer compared. An answer ends with an end token or
+    its length.
     """
-    case, expected = recorded.case, recorded.answer
-    assert expected is not None
-    requests = [
-        Request(question.marked_text, question.images, max_new_tokens, keep=recorded.keep, template=False)
-        for question in case.turns[0]
-    ]
-    answers = model.generate_batch(requests)
-    found = [list(answer.token_ids) for answer in answers]
-    ends = set(model.spec.eos_token_ids)
-    equal, total, margins = 0, 0, []
-    for row, tokens in enumerate(found):
-        wanted = _until_end(expected.tokens[row].tolist(), ends)
-        total += len(wanted)
-        same = next(
-            (i for i, pair in enumerate(zip(tokens, wanted, strict=False)) if pair[0] != pair[1]), None
-        )
-        if same is None and len(tokens) == len(wanted):
-            equal += len(wanted)
-            continue
-        same = min(len(tokens), len(wanted)) if same is None else same
-        equal += same
-        margins.append(_margin(expected.logits[min(same, len(expected.logits) - 1)][row]))
+    answers = [list(answer.token_ids) for answer in turn.answers]
+    image_token = reference.config.image_token_id
+    equal = total = 0
+    gaps: list[float] = []
+    for number in range(max(map(len, answers))):
+        last = logits[:, 0].clone()
+        last[:, image_token] = -torch.inf  # the runtime never writes one
+        for row, tokens in enumerate(answers):
+            if number >= len(tokens):
+                continue
+            total += 1
+            best = int(last[row].argmax())
+            if tokens[number] == best:
+                equal += 1
+            else:
+                gaps.append(_gap(last[row], best, tokens[number]))
+        goes_on = torch.tensor([[int(len(tokens) > number + 1)] for tokens in answers])
+        if not bool(goes_on.any()):
+            break
+        fed = torch.tensor([[tokens[min(number, len(tokens) - 1)]] for tokens in answers])
+        embeds = reference.embedding.embed_tokens(fed)
+        output, context = reference.advance(embeds, goes_on, torch.zeros_like(goes_on).bool(), 0, context)
+        logits = output.logits
     detail = f"{equal} of {total} greedy tokens agree"
-    if not margins:
-        return Check("answers", case.name, "tokens", "PASS", detail=detail)
-    detail += f"; top-two logit margin {max(margins):.1e} where they part"
-    close = max(margins) <= limit or selection_is_ambiguous
-    first = recorded.turns[0].steps[0]
-    if first.cut is not None and (others := _others_kept(answers, first)):
-        choice = decision_margins(first.cut, model.bundle.manifest.pruning)
-        detail += f"; {others} other visual tokens kept, {choice}"
-        close = close or choice.smallest <= limit
-    return Check("answers", case.name, "tokens", "AMBIGUOUS" if close else "FAIL", limit=limit, detail=detail)
+    unended = [tokens for tokens in answers if not _ended(tokens, ends, turn.max_new_tokens)]
+    if gaps:
+        detail += f"; logits at most {max(gaps):.1e} of the largest apart where they do not"
+    if unended:
+        detail += f"; {len(unended)} answers end before their end"
+    failed = bool(unended) or max(gaps, default=0.0) > limit
+    return Check(
+        "answers",
+        turn.name,
+        "tokens",
+        "FAIL" if failed else "PASS",
+        max(gaps, default=0.0),
+        limit=limit,
+        detail=detail,
+        near_tie=bool(gaps) and not failed,
+    )
 
 
-def _others_kept(answers: list[Answer], step: Step) -> int:
-    """How many visual tokens the answers' own prompts kept in place of the reference's."""
-    padding = (step.inputs["attention_mask"] == 0).sum(dim=1).tolist()  # on the left; answers do not count it
-    rows = zip(answers, step.kept_index.tolist(), padding, strict=True)
-    return sum(len(set(answer.kept_index) - {place - pad for place in kept}) for answer, kept, pad in rows)
+def _gap(logits: Tensor, best: int, chosen: int) -> float:
+    return float((logits[best] - logits[chosen]) / logits[logits.isfinite()].abs().max())
 
 
-def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
-    for place, token in enumerate(tokens):
-        if token in ends:
-            return tokens[: place + 1]
-    return tokens
-
-
-def _margin(logits: torch.Tensor) -> float:
-    first, second = logits.topk(2).values.tolist()
-    return float((first - second) / logits[logits.isfinite()].abs().max())
+def _ended(tokens: list[int], ends: tuple[int, ...], length: int) -> bool:
+    """Whether an answer stops where it has to: at the first end token, or at its full length."""
+    stops = [place for place, token in enumerate(tokens) if token in ends]
+    return stops == [len(tokens) - 1] if stops else len(tokens) == length

@@ -23,10 +23,9 @@ class Question:
     images: tuple[Path, ...]
     text: str
 
-    @property
-    def marked_text(self) -> str:
-        """The text with a mark for each image before it."""
-        return " ".join([*["<image>"] * len(self.images), self.text])
+    def marked_text(self, mark: str) -> str:
+        """The text with the checkpoint's own ``mark`` for each image before it."""
+        return " ".join([*[mark] * len(self.images), self.text])
 
 
 @dataclass(frozen=True)
@@ -89,19 +88,12 @@ def _pictures() -> list[Path]:
     return [Path(str(entry)) for entry in (files("asap_export") / "example_images").iterdir()]
 
 
-def prompt_of(
-    questions: Sequence[Question], processor: ProcessorMixin, geometry: TileGeometry, first: bool
-) -> Prompt:
-    """What the reference is given for a turn: transformers' own preprocessing and our packing.
-
-    ``first`` turns begin with the tokenizer's special tokens.
-    """
-    texts = [question.marked_text for question in questions]
+def prompt_of(questions: Sequence[Question], processor: ProcessorMixin, geometry: TileGeometry) -> Prompt:
+    """What the reference is given for a turn: transformers' own preprocessing and our packing."""
+    texts = [question.marked_text(processor.image_token) for question in questions]
     images = [read_image(path) for question in questions for path in question.images]
     processor.tokenizer.padding_side = "left"  # the graphs give the logits of the last position
-    inputs = processor(
-        text=texts, images=images or None, return_tensors="pt", padding=True, add_special_tokens=first
-    )
+    inputs = processor(text=texts, images=images or None, return_tensors="pt", padding=True)
     if not images:
         return Prompt(inputs["input_ids"], inputs["attention_mask"])
     packed = packing([(image.height, image.width) for image in images], geometry)

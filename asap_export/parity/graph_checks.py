@@ -1,134 +1,190 @@
-"""Each graph of a bundle against the reference's module, on the reference's own inputs."""
+"""Each graph's runs against PyTorch, which is given the same and goes on from what the graphs kept."""
 
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from asap_export.parity.forced import DecoderForm, ForcedDecoder, ProbedDecoder
-from asap_export.parity.recording import Array, Step, Turn, to_array
-from asap_export.parity.selection import Margins, decision_margins
-from asap_export.parity.verdict import Check, Group, Verdict, compare, worst
-from asap_export.pruning.config import PruningConfig
-from asap_export.runtime.session import Session, Sessions
+from asap_export.model.decoder import Cut, DecoderOutput
+from asap_export.model.reference import Context, Prompt, Reference
+from asap_export.parity.answer_checks import check_answers
+from asap_export.parity.cut_checks import CutChecks, Past
+from asap_export.parity.forms import DecoderForm
+from asap_export.parity.recording import Array, DecoderRun, RecordedTurn, to_array, to_tensor
+from asap_export.parity.verdict import Check, Verdict, compare, equal
+from asap_export.parity.wiring import check_masks
+from asap_export.pruning.cut import Survivors
 
-__all__ = ["GraphChecks"]
+__all__ = ["Follower"]
 
 
-class GraphChecks:
-    """Compares sessions with what the reference did, the decoder in one of its forms; ``limit``: see
-    ``verdict.tolerance``."""
+class Follower:
+    """The reference on a bundle's heels. ``forms`` are the decoder's, first the one that answers; ``limit``: see
+    ``verdict.tolerance``; ``keep_for`` says how many visual tokens of a prompt [B, T] survive."""
 
-    def __init__(self, pruning: PruningConfig, limit: float, form: DecoderForm) -> None:
-        self._pruning, self._limit, self._form = pruning, limit, form
-        self._ambiguous: list[tuple[str, Step]] = []
+    def __init__(
+        self,
+        reference: Reference,
+        forms: Sequence[DecoderForm],
+        dtype: torch.dtype,
+        limit: float,
+        keep_for: Callable[[Prompt], int],
+        eos_token_ids: tuple[int, ...],
+    ) -> None:
+        self._reference, self._forms, self._dtype, self._limit = reference, forms, dtype, limit
+        self._keep_for, self._eos = keep_for, eos_token_ids
+        self._cuts = CutChecks(reference.pruning, dtype, limit)
 
-    def before_the_decoder(self, turn: Turn, sessions: Sessions) -> list[Check]:
-        """Vision encoder and token embedding on a turn."""
-        return [*self._vision(turn, sessions), self._embedding(turn, sessions)]
+    @torch.no_grad()
+    def follow(self, turns: Sequence[RecordedTurn], prompts: Sequence[Prompt]) -> Iterator[Check]:
+        """The turns of a case; ``prompts`` are what transformers makes of each."""
+        context = self._reference.empty_context(len(turns[0].questions))
+        for turn, prompt in zip(turns, prompts, strict=False):
+            try:
+                yield from self._vision(turn)
+                for number in range(len(turn.steps)):
+                    context = yield from self._step(turn, number, prompt, context)
+            except (RuntimeError, IndexError, ValueError) as error:  # shapes that nothing can go on from
+                turn.failure = turn.failure or " ".join(str(error).split())
+            if turn.failure:
+                yield Check("graphs", turn.name, "run", "FAIL", detail=turn.failure)
+                return
 
-    def decoder(self, turn: Turn, session: Session) -> list[Check]:
-        """The decoder on all steps of a turn."""
-        checks = []
-        for number, step in enumerate(turn.steps):
-            name = turn.name if number == 0 else f"{turn.name}, decode step {number}"
-            checks += self._step(name, step, session)
-        return checks
+    def _vision(self, turn: RecordedTurn) -> Iterator[Check]:
+        if turn.seen is None:
+            return
+        expected = self._reference.vision(
+            to_tensor(turn.seen.pixel_values), to_tensor(turn.seen.gather_index)
+        )
+        pair = _float(turn.seen.image_features), to_array(expected)
+        yield compare("graphs", turn.name, "image_features", *pair, self._limit)
 
-    def settle(self) -> list[Check]:
-        """Look into the steps that were ambiguous, all of them: with the cut laid open, then with the reference's
-        kept set forced upon the graph. Opens a session for each, one at a time."""
-        if not self._ambiguous:
-            return []
-        checks = self._probed(ProbedDecoder(self._form))
-        return checks + self._forced(ForcedDecoder(self._form))
+    def _step(
+        self, turn: RecordedTurn, number: int, prompt: Prompt, before: Context
+    ) -> Generator[Check, None, Context]:
+        """A call of the decoder: what it was given, and what every form of it gave. Returns the context behind
+        it, with the caches of the form that answers."""
+        step = turn.steps[number]
+        case = turn.name if number == 0 else f"{turn.name}, decode step {number}"
+        ids, new_valid = _expected_ids(turn, number, prompt)
+        valid = to_array(new_valid)
+        yield equal("graphs", case, "input_ids", step.input_ids * valid, to_array(ids) * valid)
+        given = next(iter(step.runs.values())).given
+        features = turn.seen.image_features if turn.seen and number == 0 else None
+        yield self._embedding(case, step.input_ids, features, given["inputs_embeds"])
+        visual = (ids == self._reference.config.image_token_id) & new_valid.bool()
+        keep = (turn.keep or self._keep_for(prompt)) if number == 0 else 0
+        for name, value in self._reference.decoder_inputs(new_valid, visual, keep, before).items():
+            yield equal("graphs", case, name, given[name], to_array(value))
 
-    def _vision(self, turn: Turn, sessions: Sessions) -> list[Check]:
-        """vision_encoder.onnx; nothing where the prompt has no image."""
-        prompt = turn.prompt
-        if prompt.pixel_values is None or prompt.gather_index is None:
-            return []
-        pixels = prompt.pixel_values.to(turn.features.dtype)
-        feeds = {"pixel_values": to_array(pixels), "gather_index": to_array(prompt.gather_index)}
-        found = sessions.vision_encoder.run(feeds, on_host=("image_features",))["image_features"]
-        return [compare("graphs", turn.name, "image_features", found, to_array(turn.features), self._limit)]
+        behind: Context | None = None
+        for form in self._forms:
+            run = step.runs[form.name]
+            if run.failure:
+                yield Check("graphs", case, "run", "FAIL", detail=run.failure, form=form.name)
+                continue
+            embeds = to_tensor(given["inputs_embeds"])
+            followed = self._advance(embeds, new_valid, visual, keep, before, (form, run))
+            yield from self._outputs(case, form, run, followed.output, before)
+            if followed.cut is not None and bool(visual.any()):
+                past = Past(*before.past[self._reference.pruning.prune_after - 1])
+                yield from self._cuts.of(case, form, run, followed.cut, past)
+            if behind is None:
+                behind = _with_caches(followed.after, before, run)
+                if number == 0 and turn.answers:
+                    logits = followed.output.logits
+                    yield check_answers(turn, self._reference, logits, followed.after, self._eos, self._limit)
+        return behind or before
 
-    def _embedding(self, turn: Turn, sessions: Sessions) -> Check:
+    def _embedding(self, case: str, input_ids: Array, features: Array | None, found: Array) -> Check:
         """embed_tokens.onnx looks up and puts in place: nothing is computed, so every bit must agree."""
-        feeds = {"input_ids": to_array(turn.prompt.input_ids), "image_features": to_array(turn.features)}
-        found = sessions.embed_tokens.run(feeds, on_host=("inputs_embeds",))["inputs_embeds"]
-        expected = to_array(turn.steps[0].inputs["inputs_embeds"])
-        return compare("graphs", turn.name, "inputs_embeds", found, expected, 0.0)
+        width = self._reference.config.text_config.hidden_size
+        image_features = to_tensor(features) if features is not None else torch.zeros(0, width)
+        expected = self._reference.embedding(to_tensor(input_ids), image_features)
+        return equal(
+            "graphs", case, "inputs_embeds", _float(found), _float(to_array(expected.to(self._dtype)))
+        )
 
-    def _step(self, case: str, step: Step, session: Session) -> list[Check]:
-        """The decoder on one step: logits, keys and values of every layer, and the kept set.
+    def _advance(
+        self,
+        embeds: Tensor,
+        new_valid: Tensor,
+        visual: Tensor,
+        keep: int,
+        before: Context,
+        leader: tuple[DecoderForm, DecoderRun],
+    ) -> "_Followed":
+        """The reference on the same tokens, behind its cut with what the leader says is left."""
+        cuts: list[Cut] = []
 
-        Where the outputs differ and the reference's choice was closer than rounding, the step is AMBIGUOUS and
-        waits for ``settle``: with the reference's kept set forced upon the graph everything must agree, and so
-        must the scores that the graph's own choice came from.
-        """
-        expected = step.expected()
-        names = [name for name in expected if name != "kept_index" or self._pruning.prunes]
-        feeds = step.feeds()
-        found = self._form.caches().trimmed(feeds, session.run(feeds, on_host=names))
-        checks = self._compare_outputs(case, found, expected)
-        if step.cut is None or not bool(step.visual.any()):
-            return checks
-        margins = decision_margins(step.cut, self._pruning)
-        kept = _kept_check(self._form.group, case, step, found["kept_index"], margins)
-        if worst((kept, *checks)) == "PASS" or margins.smallest > self._limit:
-            return [kept, *checks]
-        self._ambiguous.append((case, step))
-        return [replace(kept, verdict="AMBIGUOUS")]
+        def lead(cut: Cut) -> Survivors | None:
+            cuts.append(cut)
+            return self._cuts.survivors(*leader, cut) if bool(visual.any()) else None
 
-    def _compare_outputs(self, case: str, found: dict[str, Array], expected: dict[str, Array]) -> list[Check]:
-        floats = (name for name in expected if name != "kept_index")
-        return [
-            compare(self._form.group, case, name, found[name], expected[name], self._limit) for name in floats
-        ]
+        self._reference.decoder.on_cut = lead
+        output, after = self._reference.advance(embeds, new_valid, visual, keep, before)
+        return _Followed(output, after, cuts[0] if cuts else None)
 
-    def _forced(self, decoder: ForcedDecoder) -> list[Check]:
-        checks = []
-        for case, step in self._ambiguous:
-            assert step.cut is not None
-            survivors = step.cut.survivors
-            hidden = survivors.hidden.to(step.inputs["inputs_embeds"].dtype)
-            found = decoder.run(step.feeds(), to_array(hidden), to_array(survivors.kept_index))
-            checks += self._compare_outputs(f"{case}, kept set forced", found, step.expected())
-        return checks
-
-    def _probed(self, decoder: ProbedDecoder) -> list[Check]:
-        """The numbers that the graph's own choice hangs on: rounding may decide between them, not change them."""
-        checks = []
-        for case, step in self._ambiguous:
-            cut = step.cut
-            assert cut is not None
-            visual, valid = to_array(cut.visual_mask), to_array(cut.new_mask)
-            seen = cut.seen
-            expected = {"score": seen.score, "hidden": cut.hidden}
-            expected |= {"salience": seen.salience, "mass": seen.mass}
-            for name, found in decoder.run(step.feeds()).items():
-                where = valid if name == "hidden" else visual
-                numbers = found[where], to_array(expected[name])[where]
-                probed = f"{case}, cut laid open"
-                checks.append(compare(self._form.group, probed, f"cut.{name}", *numbers, self._limit))
-        return checks
+    def _outputs(
+        self, case: str, form: DecoderForm, run: DecoderRun, output: DecoderOutput, before: Context
+    ) -> Iterator[Check]:
+        """Logits, and keys and values of every layer."""
+        altered = ", ".join(run.altered)
+        verdict: Verdict = "FAIL" if altered else "PASS"
+        yield Check("graphs", case, "cached tokens", verdict, detail=altered, form=form.name)
+        logits = _float(run.gave["logits"]), to_array(output.logits)
+        yield compare("graphs", case, "logits", *logits, self._limit, form.name)
+        if "kept_index" in run.gave:
+            kept = run.gave["kept_index"], to_array(output.kept_index)
+            yield equal("graphs", case, "kept_index", *kept, form.name)
+        for layer, (old, whole) in enumerate(zip(before.past, output.present, strict=True)):
+            for part, cached, expected in zip(("key", "value"), old, whole, strict=True):
+                name = f"present.{layer}.{part}"
+                new = to_array(expected[:, :, cached.shape[2] :])
+                scale = float(expected.abs().max())
+                yield compare(
+                    "graphs", case, name, _float(run.gave[name]), new, self._limit, form.name, scale
+                )
+        if "kept_index" not in run.gave or run.gave["kept_index"].shape == output.kept_index.shape:
+            yield from check_masks(case, form, run, self._reference.pruning, self._dtype)
 
 
-def _kept_check(group: Group, case: str, step: Step, found: Array, margins: Margins) -> Check:
-    """Overlap of the kept visual tokens, and how clear the choice was."""
-    visual, expected = to_array(step.visual), to_array(step.kept_index)
-    if found.shape != expected.shape:
-        detail = f"kept {list(found.shape)} tokens, expected {list(expected.shape)}"
-        return Check(group, case, "kept_index", "FAIL", detail=detail)
-    ours, theirs = (_kept_visual(visual, index) for index in (found, expected))
-    overlap = float((ours & theirs).sum() / max(1, theirs.sum()))
-    verdict: Verdict = "PASS" if np.array_equal(found, expected) else "FAIL"
-    words = f"{overlap:.1%} of {int(theirs.sum())} kept visual tokens agree"
-    detail = f"{words}; {margins}" if str(margins) else words
-    return Check(group, case, "kept_index", verdict, max_error=1 - overlap, limit=0.0, detail=detail)
+class _Followed(NamedTuple):
+    """What the reference gave, what it remembers, and its cut, where there was one."""
+
+    output: DecoderOutput
+    after: Context
+    cut: Cut | None
 
 
-def _kept_visual(visual: Array, index: Array) -> Array:
-    kept = np.zeros_like(visual)
-    np.put_along_axis(kept, index, True, axis=1)
-    return kept & visual
+def _expected_ids(turn: RecordedTurn, number: int, prompt: Prompt) -> tuple[Tensor, Tensor]:
+    """What a call of the decoder is to be given, [B, T]: ids, and 1 where they count. A prompt, or the tokens
+    that were sampled before, as long as their rows go on; behind the end of all of them, the last ones again."""
+    if number == 0:
+        return prompt.input_ids, prompt.attention_mask
+    tokens = [answer.token_ids for answer in turn.answers]
+    ids = torch.tensor([[row[min(number, len(row)) - 1]] for row in tokens])
+    if number >= max(map(len, tokens)):
+        return ids, torch.ones_like(ids)
+    return ids, torch.tensor([[int(len(row) > number)] for row in tokens])
+
+
+def _with_caches(after: Context, before: Context, run: DecoderRun) -> Context:
+    """The context as the graph's next run has it; in the place of a cache of no fitting shape, the reference's
+    own."""
+    past = []
+    for layer, (old, own) in enumerate(zip(before.past, after.past, strict=True)):
+        pair = []
+        for part, cached, whole in zip(("key", "value"), old, own, strict=True):
+            grown = torch.cat([cached, to_tensor(run.gave[f"present.{layer}.{part}"])], dim=2)
+            pair.append(grown if grown.shape == whole.shape else whole)
+        past.append((pair[0], pair[1]))
+    return replace(after, past=past)
+
+
+def _float(array: Array) -> Array:
+    """As float32, which NumPy computes with."""
+    return array.astype(np.float32)

@@ -14,11 +14,10 @@ from asap_export.bundle import Bundle
 from asap_export.checkpoint.images import image_settings
 from asap_export.graph.preprocess import LARGEST_SHARE_APART, share_apart
 from asap_export.model.anyres import Size, TileGeometry, visual_token_count
+from asap_export.model.reference import Prompt as ReferencePrompt
 from asap_export.parity.cases import Case, Question
-from asap_export.parity.recording import Array, Recorded, to_array
+from asap_export.parity.recording import Array, RecordedTurn, to_array
 from asap_export.parity.verdict import Check
-from asap_export.runtime.images import read_image
-from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt, PromptReader, Turn
 from asap_export.runtime.template import put_together
 
@@ -29,32 +28,29 @@ _HISTORY = (Turn("What is that?", 0, "A cat."),)
 
 
 class InputChecks:
-    """``reader`` is transformers' side, the bundle's own processor; the graph always runs on the CPU."""
+    """``reader`` is transformers' side, the bundle's own processor."""
 
     def __init__(self, bundle: Bundle, reader: PromptReader) -> None:
         self._bundle, self._reader, self._prompt = bundle, reader, bundle.manifest.prompt
         self._geometry = TileGeometry.of(bundle.manifest.model)
         self._settings = image_settings(reader.processor, self._geometry, str(bundle.processor_path))
-        self._preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu")
         self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
 
-    def of(self, recorded: Recorded) -> list[Check]:
-        """Of a case the pixel values of every turn with images, and the ids of every question."""
-        checks = []
-        for questions, turn in zip(recorded.case.turns, recorded.turns, strict=True):
-            pixels = turn.prompt.pixel_values
-            if pixels is not None:
-                checks.append(self._pixels(turn.name, questions, to_array(pixels)))
-        return [*checks, self._ids(recorded.case)]
-
-    def _pixels(self, name: str, questions: Sequence[Question], expected: Array) -> Check:
-        """The processor's pixels, which the reference was given, to within one grey level, but for a few."""
-        images = [read_image(path) for question in questions for path in question.images]
-        tiles = [
-            self._preprocess.run({"image": np.asarray(image)}, on_host=("pixel_values",))["pixel_values"]
-            for image in images
+    def of(
+        self, case: Case, turns: Sequence[RecordedTurn], prompts: Sequence[ReferencePrompt]
+    ) -> list[Check]:
+        """Of a case the pixel values of every turn with images, and the ids of every question; ``prompts`` are
+        what transformers makes of the turns."""
+        checks = [
+            self._pixels(turn.name, turn.prompts, to_array(prompt.pixel_values))
+            for turn, prompt in zip(turns, prompts, strict=False)
+            if prompt.pixel_values is not None and turn.prompts
         ]
-        found = np.concatenate(tiles)
+        return [*checks, self._ids(case)]
+
+    def _pixels(self, name: str, prompts: Sequence[Prompt], expected: Array) -> Check:
+        """The processor's pixels to within one grey level, but for a few."""
+        found = np.concatenate([prompt.pixel_values for prompt in prompts])
         limit = LARGEST_SHARE_APART
         if found.shape != expected.shape:
             detail = f"shape {list(found.shape)}, expected {list(expected.shape)}"
@@ -91,7 +87,9 @@ class InputChecks:
     def _expected(self, question: Question, last: int | None) -> Prompt:
         """What the reader makes of a question, in a later turn behind the token ``last``."""
         if self._prompt.template is None:
-            return self._reader.read(question.marked_text, question.images, template=False)
+            return self._reader.read(
+                question.marked_text(self._prompt.image_token), question.images, template=False
+            )
         if last is None:
             return self._reader.read(question.text, question.images)
         return self._reader.read_turn(_HISTORY, question.text, question.images, last)
@@ -99,7 +97,7 @@ class InputChecks:
     def _found(self, question: Question, last: int | None, sizes: Sequence[Size]) -> list[int]:
         """The same without transformers; ``sizes`` are those of the question's images."""
         template, mark, bos = self._prompt.template, self._prompt.image_token, self._prompt.bos_token
-        text = question.marked_text
+        text = question.marked_text(mark)
         if template is not None:
             parts = template.first if last is None else template.later
             text = put_together(parts, template.trims, question.text, len(question.images), mark)

@@ -16,7 +16,8 @@ __all__ = ["attention_memory", "check_memory", "memory_needed", "weight_memory"]
 
 _FLOAT32 = 4  # bytes
 _LAYER = re.compile(r"language_model\.layers\.(\d+)\.")
-_STEPS = {"all": 36, "few": 9}  # recorded, of all cases: a prefill and two tokens for each turn
+_TURNS = {"all": 11, "few": 3}  # recorded, of all cases
+_FORMS = 2  # of the decoder, each with its cut laid open: six tensors as wide as the model, two masks
 _TEXT = 64  # tokens of a prompt, about
 
 
@@ -40,14 +41,18 @@ def check_memory(checkpoint: Checkpoint, manifest: Manifest, layers: int | None)
 
 
 def memory_needed(checkpoint: Checkpoint, manifest: Manifest, layers: int | None) -> int:
-    """Bytes, about: weights, what one layer computes with at the longest prompt, and the recorded caches."""
+    """Bytes, about: weights, what one layer computes with at the longest prompt, and what is recorded."""
     model = manifest.model
     compared = model.layers if layers is None else layers
     kept = manifest.budget.keep_for(model.max_visual_tokens, model.layers, manifest.pruning.prune_after)
-    cache = 2 * model.kv_heads * model.head_dim * compared * (kept + _TEXT) * _FLOAT32
-    attention = attention_memory(model.heads, model.max_visual_tokens)
+    cache = 2 * model.kv_heads * model.head_dim * compared * (kept + _TEXT)
+    tokens = model.max_visual_tokens + _TEXT
+    cut = tokens * (6 * model.hidden_size + 2 * tokens) if manifest.pruning.prunes else 0
+    recorded = _FLOAT32 * _FORMS * _TURNS["all" if layers is None else "few"] * (cache + cut)
     return (
-        weight_memory(checkpoint, compared) + attention + _STEPS["all" if layers is None else "few"] * cache
+        weight_memory(checkpoint, compared)
+        + attention_memory(model.heads, model.max_visual_tokens)
+        + recorded
     )
 
 

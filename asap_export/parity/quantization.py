@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from asap_export.bundle import Bundle
 from asap_export.graph.int4 import dequantized_weights
-from asap_export.parity.recording import Array, Recorded, to_array
+from asap_export.model.decoder import Cut
+from asap_export.model.reference import Prompt, Reference
+from asap_export.parity.recording import Array, to_array
 from asap_export.parity.verdict import Check, Verdict
 from asap_export.spec import Quantization
 
@@ -45,7 +47,7 @@ class QuantizationError:
     logits: float
     hidden: float | None  # None where nothing is cut
     kept: float | None
-    tokens: float | None
+    tokens: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Glance:
     logits: Tensor
     hidden: Tensor | None
     kept: Array | None
-    tokens: Tensor | None
+    tokens: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Quantized:
             fmean(_relative(a.logits, b.logits) for a, b in pairs),
             _mean(_relative, ((a.hidden, b.hidden) for a, b in pairs)),
             _mean(_overlap, ((a.kept, b.kept) for a, b in pairs)),
-            _mean(_agreement, ((a.tokens, b.tokens) for a, b in pairs)),
+            fmean(_agreement(a.tokens, b.tokens) for a, b in pairs),
         )
         return replace(self, error=error)
 
@@ -114,16 +116,25 @@ def quantize_in_place(model: nn.Module, file: Path, quantization: Quantization, 
     return Quantized(errors, tuple(checks))
 
 
-def glance(recorded: Recorded) -> Glance:
-    """What ``Quantized.compared`` needs of a recorded case."""
-    step = recorded.turns[0].steps[0]
+def glance(
+    reference: Reference, prompt: Prompt, keep: int, max_new_tokens: int, eos_token_ids: tuple[int, ...]
+) -> Glance:
+    """What ``Quantized.compared`` needs of a prompt."""
+    cuts: list[Cut] = []
+    reference.decoder.on_cut = cuts.append
+    output, context = reference.prefill(prompt, keep)
+    reference.decoder.on_cut = None
     hidden = kept = None
-    if step.cut is not None and bool(step.visual.any()):
-        hidden = step.cut.hidden[step.cut.new_mask]
-        mask = np.zeros(step.visual.shape, bool)
-        np.put_along_axis(mask, to_array(step.kept_index), True, axis=1)
-        kept = mask & to_array(step.visual)
-    return Glance(step.logits[:, 0], hidden, kept, recorded.answer.tokens if recorded.answer else None)
+    if cuts and bool(cuts[0].visual_mask.any()):
+        hidden = cuts[0].hidden[cuts[0].new_mask]
+        mask = np.zeros(cuts[0].visual_mask.shape, bool)
+        np.put_along_axis(mask, to_array(output.kept_index), True, axis=1)
+        kept = mask & to_array(cuts[0].visual_mask)
+    image_token = (reference.config.image_token_id,)  # the runtime never writes one
+    answer = reference.continued(
+        output.logits, context, max_new_tokens, eos_token_ids=eos_token_ids, suppress_tokens=image_token
+    )
+    return Glance(output.logits[:, 0], hidden, kept, answer.tokens)
 
 
 def _check_steps(name: str, weight: Tensor, found: Tensor, quantization: Quantization, dtype: str) -> Check:

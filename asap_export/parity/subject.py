@@ -18,10 +18,11 @@ from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.cpu.int8 import ROUNDING, keep_activations
 from asap_export.graph.float32 import write_float32_copy
 from asap_export.graph.shorten import keep_first_layers
-from asap_export.parity.forced import DecoderForm, StoredGraph
+from asap_export.parity.forms import DecoderForm, StoredGraph
+from asap_export.parity.recording import Ears
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.providers import Provider, choose_provider, open_sessions
+from asap_export.runtime.providers import Provider, choose_provider, engine_flavour, open_sessions
 from asap_export.runtime.session import Sessions
 
 __all__ = ["Subject", "check_layers", "subject_of"]
@@ -34,9 +35,9 @@ class Subject:
     """Graphs to compare; no session is open yet.
 
     ``bundle`` is the one under test, with the manifest of the shortened model where its first layers stand for it;
-    ``forms`` are its decoder's, first the one that runs, last ``decoder.onnx``; ``folder`` holds the other two
-    graphs; ``dtype`` is that of the graphs, which a float32 ``copy`` of a bfloat16 bundle does not share with the
-    manifest; ``notes`` say what is not compared.
+    ``forms`` are its decoder's, first the one that answers; ``folder`` holds the other two graphs; ``dtype`` is
+    that of the graphs, which a float32 copy of a bfloat16 bundle does not share with the manifest; ``notes`` say
+    what is not compared.
     """
 
     bundle: Bundle
@@ -55,19 +56,23 @@ class Subject:
     def torch_dtype(self) -> torch.dtype:
         return TORCH_DTYPES[self.dtype]
 
-    def open(self) -> Model:
-        """Sessions for all three graphs."""
-        if self.provider == "tensorrt":
-            return Model(self.bundle, open_sessions(self.bundle, self.provider), self.provider)
-        vision, embedding = (
-            OnnxRuntimeSession(
-                self.folder / self.bundle.manifest.graphs[graph].file, self.provider, fold_constants=False
-            )
-            for graph in _OTHERS
-        )
+    def open(self, ears: Ears) -> Model:
+        """Sessions for all three graphs, on which ``ears`` listen in."""
+        preprocess = OnnxRuntimeSession(self.bundle.graph_path("preprocess"), "cpu")
         running = self.forms[0]
-        sessions = Sessions(vision, embedding, running.open(self.provider))
-        return Model(self.bundle, sessions, self.provider, self.dtype, caches=running.caches())
+        if self.provider == "tensorrt":
+            sessions = open_sessions(self.bundle, self.provider)
+        else:
+            vision, embedding = (
+                OnnxRuntimeSession(
+                    self.folder / self.bundle.manifest.graphs[graph].file, self.provider, fold_constants=False
+                )
+                for graph in _OTHERS
+            )
+            sessions = Sessions(vision, embedding, running.open(self.provider))
+        return Model(
+            self.bundle, ears.around(sessions), self.provider, self.dtype, preprocess, running.caches
+        )
 
 
 def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None:
@@ -107,7 +112,12 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
     if bundle.manifest.dtype != "bf16" or not on_cpu:
         provider = choose_provider(_without_engines(bundle) if layers is not None else bundle, provider)
         forms = _forms(bundle, StoredGraph(decoder, bundle.path), provider, shortened)
-        if len(forms) > 1 and forms[0].rounds:
+        if provider == "tensorrt":
+            notes.append(
+                "engines cannot be laid open: their choices were judged by how close PyTorch's own were"
+            )
+        described = bundle.manifest.cpu_decoder
+        if provider == "cpu" and described is not None and ROUNDING in described.passes:
             notes.append(
                 "int8-activations was left out of the comparison: beside activations of 8 bits no small fault "
                 "would show; what they cost in accuracy, asap-export eval measures"
@@ -126,31 +136,32 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
             "with the same bf16 weights, against a float32 reference with these weights"
         )
         copy = StoredGraph(onnx.load(folder / "decoder.onnx", load_external_data=False), folder)
-        forms = (DecoderForm("graphs", copy, copy),)
+        forms = (DecoderForm.of("decoder", copy),)
         yield Subject(bundle, forms, folder, "fp32", "cpu", shortened, tuple(notes))
 
 
 def _forms(
     bundle: Bundle, canonical: StoredGraph, provider: Provider, shortened: bool
 ) -> tuple[DecoderForm, ...]:
-    """The forms of the decoder to compare: on the CPU what the bundle has for it, and ``decoder.onnx`` always.
+    """The forms of the decoder to compare: on the CPU what the bundle has for it and ``decoder.onnx``.
 
     Activations are compared unrounded: beside 8-bit ones no small fault would show.
     """
-    plain = DecoderForm("graphs", canonical, canonical)
+    plain = DecoderForm.of("decoder", canonical)
+    if provider == "tensorrt":  # and the graph on the CPU, where that can run it
+        engine = DecoderForm.of_engines(bundle, engine_flavour(bundle))
+        return (engine,) if bundle.manifest.dtype == "bf16" else (engine, plain)
     file, described = bundle.cpu_decoder_path, bundle.manifest.cpu_decoder
     if provider != "cpu" or file is None or described is None:
         return (plain,)
-    passes = tuple(name for name in described.passes if name != ROUNDING)
     if shortened:
         model = ir.from_proto(canonical.model)
-        lower_for_cpu(model, passes)
+        lower_for_cpu(model, tuple(name for name in described.passes if name != ROUNDING))
         stored = ir.to_proto(model)
     else:
         stored = onnx.load(file, load_external_data=False)
         keep_activations(stored)
-    rounds = passes != described.passes
-    return DecoderForm("cpu", StoredGraph(stored, bundle.path), canonical, passes, rounds), plain
+    return DecoderForm.of("decoder.cpu", StoredGraph(stored, bundle.path)), plain
 
 
 def _shortened(decoder: onnx.ModelProto, layers: int) -> onnx.ModelProto:

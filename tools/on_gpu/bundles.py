@@ -99,6 +99,7 @@ def _checked(bundle: Path | None, setting: Setting, provider: Any) -> dict[str, 
     odd = [check for check in report.checks if check.verdict != "PASS"]
     found = {
         "verdict": report.verdict,
+        "near_ties": report.near_ties,
         "dtype": report.dtype,
         "provider": report.provider,
         "compared": len(report.checks),
