@@ -48,11 +48,16 @@ def verify_command(
             "than memory.",
         ),
     ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Print every kind of comparison, with its errors and worst case."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle with PyTorch; exit with 1 where they differ by more than rounding."""
+    """Compare a bundle with PyTorch: PASS, or FAIL and exit status 1 where rounding does not explain a
+    difference."""
     from asap_export.parity import verify
-    from asap_export.report.parity import parity_tables
+    from asap_export.report.parity import parity_screen, parity_tables
 
     with shown_progress() as progress:
         report = verify(
@@ -68,7 +73,7 @@ def verify_command(
     if as_json:
         print_json(facts)
     else:
-        print_tables(parity_tables(facts))
+        print_tables(parity_tables(facts) if verbose else parity_screen(facts))
     if report.verdict == "FAIL":
         raise typer.Exit(FAILED)
 
