@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 BENCH_PEERS ?= transformers-sdpa,transformers-sdpa-asap
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-backbones large accuracy bench cpp cpp-sanitized lint clean
+.PHONY: demo test test-backbones faults large accuracy bench cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -22,6 +22,10 @@ test: lint cpp
 # Every backbone in every dtype, pruned and dense: 84 bundles.
 test-backbones: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m backbones
+
+# Wiring faults planted in both forms of the demo's decoder, in fp32 and in fp16: verify must find every one.
+faults: $(INSTALLED)
+	$(BIN)/python tools/plant_faults.py --json out/faults/faults.json
 
 # Accuracy under pruning of the demo checkpoint, swept and tested, as docs/accuracy.md has it: two hours on 2 cores.
 accuracy: $(INSTALLED)
