@@ -253,7 +253,7 @@ def _arguments() -> argparse.Namespace:
         "--dtype", choices=("fp32", "fp16"), action="append", help="of the demo, by default both"
     )
     parser.add_argument("--form", choices=FORMS)
-    parser.add_argument("--kind", help="only faults of this kind")
+    parser.add_argument("--kind", action="append", help="only faults of this kind, repeatable")
     parser.add_argument("--image", type=Path, action="append", default=[], help="in place of a small one")
     parser.add_argument("--every", type=int, default=1, help="only every so many faults")
     parser.add_argument("--limit", type=int, help="only so many faults of a bundle")
@@ -275,7 +275,7 @@ def main() -> int:
         chosen = [
             number
             for number, fault in enumerate(planted.faults)
-            if given.form in (None, fault.form) and given.kind in (None, fault.kind)
+            if given.form in (None, fault.form) and (given.kind is None or fault.kind in given.kind)
         ]
         numbers = [_SOUND, *chosen[:: given.every][: given.limit]]
         tasks += [Task(bundle.resolve(), number, images) for number in numbers]
