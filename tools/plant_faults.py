@@ -224,11 +224,14 @@ def _tried(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
             yield done.result()
 
 
-def _small_picture(folder: Path) -> Path:
-    """A picture of few visual tokens: a run takes seconds, and what is cut is as great a part."""
-    path = folder / "small.png"
-    Image.open(_PICTURE).convert("RGB").resize((56, 56)).save(path)
-    return path
+def _small_pictures(folder: Path) -> tuple[Path, ...]:
+    """Pictures of few visual tokens, one of more than the other: a run takes seconds, and what is cut is as great
+    a part."""
+    paths = []
+    for width in (56, 84):
+        paths.append(folder / f"small-{width}.png")
+        Image.open(_PICTURE).convert("RGB").resize((width, 56)).save(paths[-1])
+    return tuple(paths)
 
 
 def _exported(work: Path, dtype: str) -> Path:
@@ -266,7 +269,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     given, console = _arguments(), Console()
     given.work.mkdir(parents=True, exist_ok=True)
-    images = tuple(given.image) or (_small_picture(given.work),)
+    images = tuple(given.image) or _small_pictures(given.work)
     bundles = given.bundles or [_exported(given.work, dtype) for dtype in given.dtype or ("fp32", "fp16")]
     tasks, equal = [], 0
     for bundle in bundles:

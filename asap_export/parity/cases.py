@@ -37,8 +37,11 @@ class Case:
     keep: int | None = None
 
 
-def built_in_cases(images: Sequence[Path] = (), limits: Limits | None = None) -> list[Case]:
-    """Cases within the limits of a bundle's engines, where it is those that run.
+def built_in_cases(
+    geometry: TileGeometry, images: Sequence[Path] = (), limits: Limits | None = None, prunes: bool = True
+) -> list[Case]:
+    """Cases within the limits of a bundle's engines, where it is those that run; ``prunes``: some drop as little
+    as can be dropped, where a length that is off by one shows.
 
     ``images`` (the user's own) replace the pictures of the package.
     """
@@ -47,6 +50,13 @@ def built_in_cases(images: Sequence[Path] = (), limits: Limits | None = None) ->
     cases = [Case(f"image {path.name}", ((Question((path,), what),),)) for path in pictures]
     cases.append(Case("no image", ((Question((), what),),)))
     cases.append(Case("every token kept", ((Question((pictures[0],), where),),), keep=1 << 20))
+    sizes = sorted((_visual_tokens(path, geometry), path) for path in pictures)
+    (fewest, smallest), (_, larger) = sizes[0], sizes[1 % len(sizes)]
+    if prunes and fewest > 1:
+        cases.append(Case("all but one token kept", ((Question((smallest,), what),),), keep=fewest - 1))
+    if prunes and (limits is None or limits.max_batch > 1):
+        rows = Question((smallest,), what), Question((larger,), what)
+        cases.append(Case("a batch, one row kept whole", (rows,), keep=fewest))
     second = pictures[1 % len(pictures)]
     turns = (Question((pictures[0],), what),), (Question((second,), where),)
     cases.append(Case("a later turn with an image", turns))

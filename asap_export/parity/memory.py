@@ -16,7 +16,7 @@ __all__ = ["attention_memory", "check_memory", "memory_needed", "weight_memory"]
 
 _FLOAT32 = 4  # bytes
 _LAYER = re.compile(r"language_model\.layers\.(\d+)\.")
-_TURNS = {"all": 11, "few": 3}  # recorded, of all cases
+_TURNS = {"all": 13, "few": 3}  # recorded, of all cases
 _FORMS = 2  # of the decoder, each with its cut laid open: six tensors as wide as the model, two masks
 _TEXT = 64  # tokens of a prompt, about
 

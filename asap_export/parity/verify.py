@@ -124,9 +124,12 @@ def verify(
 
 
 def _cases(subject: Subject, few: bool, images: tuple[Path, ...]) -> list[Case]:
+    manifest = subject.bundle.manifest
+    geometry = TileGeometry.of(manifest.model)
     if few:
-        return few_cases(TileGeometry.of(subject.bundle.manifest.model), images)
-    return built_in_cases(images, subject.bundle.manifest.limits if subject.provider == "tensorrt" else None)
+        return few_cases(geometry, images)
+    limits = manifest.limits if subject.provider == "tensorrt" else None
+    return built_in_cases(geometry, images, limits, manifest.pruning.prunes)
 
 
 def _keep_for(manifest: Manifest, visual_tokens: Any) -> int:

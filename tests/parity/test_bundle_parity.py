@@ -57,6 +57,8 @@ def test_a_sound_bundle_passes(name, images, request):
     assert {f"present.{layer}.key" for layer in range(LAYERS)} <= names
     cases = {check.case for check in report.checks}
     assert {"a batch", "no image", "two images", "a later turn with an image, turn 2"} <= cases
+    if name != "dense_bundle":
+        assert {"all but one token kept", "a batch, one row kept whole"} <= cases
     saved = json.loads((bundle / "parity.json").read_text())
     assert saved["verdict"] == "PASS"
     assert len(saved["checks"]) == len(report.checks)

@@ -30,7 +30,7 @@ def checked(folder):
     preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"))
     reader = PromptReader(bundle.processor_path, model, preprocess)
     inputs, checks = InputChecks(bundle, reader), []
-    for case in built_in_cases(IMAGES):
+    for case in built_in_cases(TileGeometry.of(model), IMAGES):
         prompts = [prompt_of(questions, reader.processor, TileGeometry.of(model)) for questions in case.turns]
         turns = [
             RecordedTurn(f"{case.name}, turn {i + 1}", turn, None, 1) for i, turn in enumerate(case.turns)
