@@ -110,8 +110,8 @@ def test_two_words_that_change_places_fail(copy):
 @pytest.mark.parametrize(
     ("place", "change", "cases"),
     [
-        ("first", {"end": "ASSISTANT:"}, 7),
-        ("first", {"image": ""}, 6),
+        ("first", {"end": "ASSISTANT:"}, 9),
+        ("first", {"image": ""}, 8),
         ("later", {"start": "USER: "}, 1),
     ],
 )
