@@ -31,7 +31,8 @@ def check_answers(
     gaps: list[float] = []
     for number in range(max(map(len, answers))):
         last = logits[:, 0].clone()
-        last[:, image_token : image_token + 1] = -torch.inf  # the runtime never writes one; it may have no logit
+        # the runtime never writes one, and it may have no logit
+        last[:, image_token : image_token + 1] = -torch.inf
         for row, tokens in enumerate(answers):
             if number >= len(tokens):
                 continue
