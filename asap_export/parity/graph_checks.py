@@ -81,13 +81,15 @@ class Follower:
             yield equal("graphs", case, name, given[name], to_array(value))
 
         behind: Context | None = None
+        followed: _Followed | None = None
         for form in self._forms:
             run = step.runs[form.name]
             if run.failure:
                 yield Check("graphs", case, "run", "FAIL", detail=run.failure, form=form.name)
                 continue
-            embeds = to_tensor(given["inputs_embeds"])
-            followed = self._advance(embeds, new_valid, visual, keep, before, (form, run))
+            if followed is None or not self._leads_there(form, run, followed):
+                embeds = to_tensor(given["inputs_embeds"])
+                followed = self._advance(embeds, new_valid, visual, keep, before, (form, run))
             yield from self._outputs(case, form, run, followed.output, before)
             if followed.cut is not None and bool(visual.any()):
                 past = Past(*before.past[self._reference.pruning.prune_after - 1])
@@ -118,15 +120,25 @@ class Follower:
         leader: tuple[DecoderForm, DecoderRun],
     ) -> "_Followed":
         """The reference on the same tokens, behind its cut with what the leader says is left."""
-        cuts: list[Cut] = []
+        cuts: list[tuple[Cut, Survivors | None]] = []
 
         def lead(cut: Cut) -> Survivors | None:
-            cuts.append(cut)
-            return self._cuts.survivors(*leader, cut) if bool(visual.any()) else None
+            survivors = self._cuts.survivors(*leader, cut) if bool(visual.any()) else None
+            cuts.append((cut, survivors))
+            return survivors
 
         self._reference.decoder.on_cut = lead
         output, after = self._reference.advance(embeds, new_valid, visual, keep, before)
-        return _Followed(output, after, cuts[0] if cuts else None)
+        return _Followed(output, after, *(cuts[0] if cuts else (None, None)))
+
+    def _leads_there(self, form: DecoderForm, run: DecoderRun, followed: "_Followed") -> bool:
+        """Whether the reference would do the same behind another form's run on the same inputs."""
+        if followed.cut is None or not bool(followed.cut.visual.any()):
+            return True
+        own = self._cuts.survivors(form, run, followed.cut)
+        if own is None or followed.survivors is None:
+            return own is followed.survivors
+        return all(map(torch.equal, own, followed.survivors))
 
     def _outputs(
         self, case: str, form: DecoderForm, run: DecoderRun, output: DecoderOutput, before: Context
@@ -143,8 +155,9 @@ class Follower:
         for layer, (old, whole) in enumerate(zip(before.past, output.present, strict=True)):
             for part, cached, expected in zip(("key", "value"), old, whole, strict=True):
                 name = f"present.{layer}.{part}"
-                new = to_array(expected[:, :, cached.shape[2] :])
-                scale = float(expected.abs().max())
+                all_tokens = to_array(expected)
+                new = all_tokens[:, :, cached.shape[2] :]
+                scale = float(np.abs(all_tokens).max())
                 yield compare(
                     "graphs", case, name, _float(run.gave[name]), new, self._limit, form.name, scale
                 )
@@ -153,11 +166,12 @@ class Follower:
 
 
 class _Followed(NamedTuple):
-    """What the reference gave, what it remembers, and its cut, where there was one."""
+    """What the reference gave, what it remembers, and its cut and what it went on from, where there was one."""
 
     output: DecoderOutput
     after: Context
     cut: Cut | None
+    survivors: Survivors | None
 
 
 def _expected_ids(turn: RecordedTurn, number: int, prompt: Prompt) -> tuple[Tensor, Tensor]:

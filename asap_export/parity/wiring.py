@@ -1,7 +1,8 @@
 """What a decoder's graph says of itself, and what its layers attend under."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -60,11 +61,17 @@ def check_structure(
     yield check("settings", other, {})
 
 
-class _Stage(NamedTuple):
+@dataclass(frozen=True)
+class _Stage:
     """What layers before or behind the cut see: valid [B, S] bool, of which the last T are new."""
 
     valid: Tensor
     tokens: int
+
+    @cached_property
+    def mask(self) -> Array:
+        """[B, 1, T, S] bool, made once for all layers."""
+        return to_array(causal_mask(self.valid, self.tokens))
 
 
 def check_masks(
@@ -128,9 +135,8 @@ def _layer_mask(
 ) -> Check:
     """A causal mask; or, where it is not made, that it need not be, and the lengths that stand for it."""
     values = node.values(arrays)
-    expected = to_array(causal_mask(stage.valid, stage.tokens))
     if "plain" not in values:
-        return equal("graphs", case, name, values["mask"], expected, form.name)
+        return equal("graphs", case, name, values["mask"], stage.mask, form.name)
     rows, total = stage.valid.shape
     kind = rows == 1 or total == stage.tokens or stage.tokens == 1
     plain = kind and bool(stage.valid.all())
@@ -138,6 +144,6 @@ def _layer_mask(
     wanted = [np.array([plain]), np.array([total]), np.full(rows, total - 1)]
     if not plain:
         found.append(values["mask"].ravel())
-        wanted.append(expected.ravel())
+        wanted.append(stage.mask.ravel())
     ours, theirs = (np.concatenate([part.astype(np.int64) for part in parts]) for parts in (found, wanted))
     return equal("graphs", case, name, ours, theirs, form.name)
