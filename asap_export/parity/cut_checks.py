@@ -32,6 +32,8 @@ __all__ = ["ROLES", "CutChecks", "Past", "expected_nodes"]
 # A node and its replay are given the same numbers and both compute in float32: only the order of additions
 # differs, and where the result is rounded to fewer bits, it may fall to the other side.
 _OPERATOR = 1e-4
+# What is computed for each element by itself has no order of additions.
+_ELEMENT = 1e-6
 
 # What stands in an operator's place in the decoder for the CPU.
 ROLES = {
@@ -180,12 +182,12 @@ class _Cut(NamedTuple):
         mass = attention_mass(query, key[:, :, self._cached :], visual, cut.scale)
         yield self._made("AsapMask.mass", values["mass"][visual], mass[visual])
         salience = normalised_salience(values["mass"], visual)
-        yield self._made("AsapMask.salience", values["salience"][visual], salience[visual])
+        yield self._made("AsapMask.salience", values["salience"][visual], salience[visual], _ELEMENT)
         bias = soft_mask(values["salience"], visual, cut.attention_mask, self.pruning.lambda_max)
         if "bias" in values:
             # A logarithm: where it is near its floor, one rounding of a salience near 0 is a large step of it, and
             # nothing of the weight that an attention is multiplied with.
-            yield self._made("AsapMask.bias", values["bias"].exp(), bias.exp())
+            yield self._made("AsapMask.bias", values["bias"].exp(), bias.exp(), _ELEMENT)
         if "output" in values:
             value = torch.cat([self.past.value, _heads(values["value"], self.past.value.shape[1])], dim=2)
             given = [part.to(self.dtype).float() for part in (query, key, value)]
@@ -194,9 +196,9 @@ class _Cut(NamedTuple):
                 given[0], given[1], given[2], mask, scale=cut.scale, enable_gqa=grouped
             )
             rows = attended.transpose(1, 2).flatten(2)
-            four = 4 * torch.finfo(self.dtype).eps  # scores, probabilities, products, sums
+            limit = _OPERATOR + 4 * torch.finfo(self.dtype).eps  # scores, probabilities, products, sums
             valid = cut.new_mask
-            yield self._made("SoftMaskedAttention.output", values["output"][valid], rows[valid], four)
+            yield self._made("SoftMaskedAttention.output", values["output"][valid], rows[valid], limit)
 
     def _score(self, node: _Node, mask: _Node | None) -> Iterator[Check]:
         """AsapScore, or what stands in its place; of the score ``last`` it is given one row."""
@@ -246,11 +248,11 @@ class _Cut(NamedTuple):
         yield self._same("AsapMerge.visual_mask", values["visual_mask"], visual)
         for name in ("salience", "mass"):
             yield self._same(f"AsapMerge.{name}", values[name][visual], mask[name][visual])
-        rounding = torch.finfo(self.dtype).eps
-        found = replay_merge(values, self.pruning.threshold, _OPERATOR + rounding)
+        limit = _OPERATOR + torch.finfo(self.dtype).eps
+        found = replay_merge(values, self.pruning.threshold, limit)
         yield self._replayed("AsapMerge.kept_index", values["kept_index"], found.kept_index)
         yield self._replayed("AsapMerge.absorbed", values["absorbed"], found.absorbed)
-        yield self._made("AsapMerge.merged", values["merged"], found.merged, rounding)
+        yield self._made("AsapMerge.merged", values["merged"], found.merged, limit)
 
     @property
     def _cached(self) -> int:
@@ -283,10 +285,10 @@ class _Cut(NamedTuple):
         """What came in and has no rounding: masks, lengths, and what another node gave."""
         return equal("cut", self.case, name, to_array(found), to_array(expected), self.form)
 
-    def _made(self, name: str, found: Tensor, expected: Tensor, rounding: float = 0.0) -> Check:
+    def _made(self, name: str, found: Tensor, expected: Tensor, limit: float = _OPERATOR) -> Check:
         """What a node made of its inputs, against the reference's operator."""
         pair = to_array(found), to_array(expected.float())
-        return compare("operators", self.case, name, *pair, _OPERATOR + rounding, self.form)
+        return compare("operators", self.case, name, *pair, limit, self.form)
 
     def _replayed(self, name: str, found: Tensor, expected: Tensor) -> Check:
         return equal("operators", self.case, name, to_array(found), to_array(expected), self.form)
