@@ -92,7 +92,7 @@ def hostile() -> list[Case]:
 
 # Bytes that are no document.
 
-_TOO_LARGE = 16 << 20
+_TOO_LARGE = 8 << 20
 
 
 def _no_documents() -> Iterator[Case]:

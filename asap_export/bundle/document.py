@@ -5,14 +5,17 @@ import math
 import re
 from typing import Any
 
+import numpy as np
+
 from asap_export.bundle.errors import manifest_error, member
 
 __all__ = ["DEEPEST", "LARGEST", "read_document"]
 
-LARGEST = 16 << 20  # bytes; a hundred times what an export writes
+LARGEST = 8 << 20  # bytes; a hundred times what an export writes
 DEEPEST = 32  # arrays and objects within each other; the definition needs nine
 
-_STRINGS_AND_BRACKETS = re.compile(rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+')
+_STRING = re.compile(rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"?')
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -46,15 +49,10 @@ def read_document(content: bytes) -> Any:
 
 def _check_depth(content: bytes) -> None:
     """Before parsing, because parsers go down a level of their stack for each level of the document."""
-    depth = 0
-    for found in _STRINGS_AND_BRACKETS.finditer(content):
-        token = found[0]
-        if token[:1] in b"[{":
-            depth += len(token)
-        elif token[:1] in b"]}":
-            depth -= len(token)
-        if depth > DEEPEST:
-            raise manifest_error("too_deep", "$", f"at most {DEEPEST} levels of arrays and objects", "more")
+    brackets = _STRING.sub(b"", content).translate(None, _NO_BRACKETS)
+    opens = np.isin(np.frombuffer(brackets, np.uint8), np.frombuffer(b"[{", np.uint8))
+    if np.cumsum(np.where(opens, 1, -1)).max(initial=0) > DEEPEST:
+        raise manifest_error("too_deep", "$", f"at most {DEEPEST} levels of arrays and objects", "more")
 
 
 def _object(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:

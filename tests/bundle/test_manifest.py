@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 from bundle_cases import SPEC, example_manifest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifest_cases import hostile
 
@@ -30,6 +30,7 @@ from asap_export.bundle import (
     TensorInfo,
     TurnParts,
 )
+from asap_export.bundle.document import LARGEST
 from asap_export.bundle.manifest import GraphName, schema_text
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
@@ -111,6 +112,7 @@ manifests = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(manifests)
 def test_a_manifest_reads_back_as_it_was_written(manifest: Manifest) -> None:
     assert Manifest.parse(manifest.text()) == manifest
@@ -200,11 +202,11 @@ def test_a_refusal_says_what_was_expected_where_and_what_to_do() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "content", [b"[" * (16 << 20), b'{"a":' * 3_000_000, b'"' + b"\\" * (16 << 20), b"[],{}" * 3_000_000]
-)
-def test_no_manifest_takes_long(content: bytes) -> None:
-    started = time.process_time()
-    with pytest.raises(BundleError):
-        Manifest.parse(content)
-    assert time.process_time() - started < 10
+@pytest.mark.parametrize("repeated", ["[", '{"a":', '"', "\\", "[],{}", "[[[]]]", '"",', "1,"])
+def test_no_manifest_takes_long(repeated: str) -> None:
+    content = (repeated * (LARGEST // len(repeated))).encode()
+    for each in (content, b'["' + content[:-4] + b'"]', b"[" + content[:-4] + b"1]"):
+        started = time.process_time()
+        with pytest.raises(BundleError):
+            Manifest.parse(each)
+        assert time.process_time() - started < 10

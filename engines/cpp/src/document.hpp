@@ -10,7 +10,7 @@
 
 namespace asap::detail {
 
-constexpr std::size_t kLargestManifest = 16 << 20;  // bytes; a hundred times what an export writes
+constexpr std::size_t kLargestManifest = 8 << 20;  // bytes; a hundred times what an export writes
 
 /// Where a value is: a chain up to the root. A place must outlive those below it.
 class Place {

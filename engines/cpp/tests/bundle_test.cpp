@@ -54,8 +54,8 @@ TEST(Bundle, aDamagedOneIsRefusedAsPythonDoes) {
         }
         EXPECT_EQ(code, expected[0]);
         EXPECT_EQ(place, expected[1]);
-        if (code != "invalid_json")  // each JSON parser has its own words
-            EXPECT_EQ(message, placed(expected[2].get<std::string>(), folder));
+        if (code == "invalid_json") continue;  // each JSON parser has its own words
+        EXPECT_EQ(message, placed(expected[2].get<std::string>(), folder));
     }
 }
 
