@@ -107,13 +107,15 @@ Json read_document(std::string_view content) {
     check_depth(content);
     // The parser would take a zero byte for the end, and skip a byte order mark.
     bool const strange = content.find('\0') != std::string_view::npos || content.substr(0, 3) == "\xef\xbb\xbf";
-    if (strange) throw manifest_error("invalid_json", "$", "JSON", "bytes that are not UTF-8 text alone");
+    if (strange) throw manifest_error("invalid_json", "$", "JSON", "a zero byte or a byte order mark");
     Names names;
     Json document;
     try {
         document = Json::parse(content.begin(), content.end(), std::ref(names));
-    } catch (Json::exception const& error) {
-        throw manifest_error("invalid_json", "$", "JSON", "none: " + shown(error.what()));
+    } catch (Json::parse_error const& error) {
+        throw manifest_error("invalid_json", "$", "JSON", "a syntax error at byte " + std::to_string(error.byte));
+    } catch (Json::exception const&) {
+        throw manifest_error("invalid_json", "$", "JSON", "a number beyond those of 64 bits");
     }
     if (!names.twice.is_null()) {
         auto const& name = names.twice.get_ref<std::string const&>();

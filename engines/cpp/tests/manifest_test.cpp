@@ -35,8 +35,8 @@ TEST(Manifest, saysWhatPythonWrote) {
     }
 }
 
-/// The table holds a case without, and one of a wrong type, for every field of the definition: a field that C++ does not
-/// read fails here.
+/// The table holds a case without, and one of a wrong type, for every field of the definition: a field that C++ does
+/// not read fails here.
 TEST(Manifest, isTakenOrRefusedAsTheTableSays) {
     auto const table = json_fixture("manifest/hostile/table.json");
     ASSERT_GT(table.size(), 600U);
