@@ -1,9 +1,34 @@
 """What a LLaVA checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-__all__ = ["BLOCK_SIZES", "DEFAULT_CPU_PASSES", "CpuPass", "ModelSpec", "Quantization"]
+from msgspec import Meta
+
+__all__ = [
+    "BLOCK_SIZES",
+    "DEFAULT_CPU_PASSES",
+    "LARGEST",
+    "Count",
+    "CpuPass",
+    "Dtype",
+    "Layers",
+    "ModelSpec",
+    "Name",
+    "Number",
+    "Quantization",
+]
+
+# Bounds of what a manifest may say (bundle/manifest.py); C++ has them in engines/cpp/src/manifest_fields.hpp.
+LARGEST = 2**31 - 1  # the product of two stays in 64 bits
+Number = Annotated[int, Meta(ge=0, le=LARGEST)]
+Count = Annotated[int, Meta(ge=1, le=LARGEST)]
+Token = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)]  # some checkpoints write -1 for none
+Layers = Annotated[int, Meta(ge=1, le=4096)]
+Pixels = Annotated[int, Meta(ge=1, le=2**16)]  # of one side
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+Dtype = Literal["fp32", "fp16", "bf16"]
 
 BLOCK_SIZES = (32, 64, 128)  # of 4-bit weights
 
@@ -21,31 +46,31 @@ class ModelSpec:
     without newline tokens.
     """
 
-    architecture: str  # transformers' class name
-    text_model_type: str  # "llama", "mistral", "qwen2"
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab_size: int
-    max_position_embeddings: int
-    image_token_id: int
-    eos_token_ids: tuple[int, ...]
-    bos_token_id: int | None
-    pad_token_id: int | None
-    tile_size: int  # pixels, the vision tower's input is square
-    patch_size: int  # pixels
-    grid_pinpoints: tuple[tuple[int, int], ...]
+    architecture: Name  # transformers' class name
+    text_model_type: Name  # "llama", "mistral", "qwen2"
+    hidden_size: Count
+    intermediate_size: Count
+    layers: Layers
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    vocab_size: Count
+    max_position_embeddings: Count
+    image_token_id: Number
+    eos_token_ids: tuple[Number, ...]
+    bos_token_id: Token | None
+    pad_token_id: Token | None
+    tile_size: Pixels  # pixels, the vision tower's input is square
+    patch_size: Pixels  # pixels
+    grid_pinpoints: Annotated[tuple[tuple[Pixels, Pixels], ...], Meta(max_length=256)]
     class_token: bool  # the tower's class token is a visual token too, the first of its tile
-    max_visual_tokens: int  # of one image, newline tokens included
-    dtype: str  # as stored: "fp32", "fp16" or "bf16"
+    max_visual_tokens: Count  # of one image, newline tokens included
+    dtype: Dtype  # as stored in the checkpoint
 
 
 @dataclass(frozen=True)
 class Quantization:
     """Weights of linear layers as integers: symmetric, one scale for ``block_size`` inputs of each output."""
 
-    bits: int = 4
-    block_size: int = 64
+    bits: Literal[4] = 4
+    block_size: Literal[32, 64, 128] = 64

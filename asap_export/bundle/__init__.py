@@ -1,5 +1,6 @@
 """The folder on disk: manifest, graphs, weights, processor, engines; written whole or not at all."""
 
+from asap_export.bundle.errors import BundleError
 from asap_export.bundle.folder import MANIFEST, TOKENIZER, Bundle
 from asap_export.bundle.hashing import sha256_of
 from asap_export.bundle.manifest import (
@@ -28,6 +29,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TOKENIZER",
     "Bundle",
+    "BundleError",
     "BundleWriter",
     "CpuDecoder",
     "EngineInfo",

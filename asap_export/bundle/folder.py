@@ -1,22 +1,34 @@
 """A bundle that has been checked: nothing missing, nothing altered, nothing outside its folder."""
 
+import errno
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from asap_export.bundle.document import LARGEST
+from asap_export.bundle.errors import BundleError, Code, manifest_error
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavour, GraphName, Manifest
-from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
-__all__ = ["MANIFEST", "PARITY", "PARTIAL", "TOKENIZER", "WEIGHTS", "Bundle", "inside", "read_manifest"]
+__all__ = [
+    "MANIFEST",
+    "PARITY",
+    "PARTIAL",
+    "TOKENIZER",
+    "WEIGHTS",
+    "Bundle",
+    "inside",
+    "manifest_bytes",
+    "read_manifest",
+]
 
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
-
-_AGAIN = "export or copy the bundle again"
 
 
 @dataclass(frozen=True)
@@ -32,18 +44,22 @@ class Bundle:
     ) -> "Bundle":
         """The bundle in the folder ``path``: all sizes are checked, and all hashes but those of the weights.
 
-        ``hash_weights`` checks the hashes of the weights too. Raises UserError with the reason where anything
-        is missing, altered, outside the folder, or written by a release with another manifest.
+        ``hash_weights`` checks the hashes of the weights too. Raises BundleError where anything is missing,
+        altered, outside the folder, or written by a release with another manifest.
         """
         path = Path(path)
         if not path.is_dir():
             found = "a file" if path.exists() else "nothing"
-            raise UserError(
-                f"expected a bundle folder at {path}, found {found}; make one with asap-export --output"
+            raise BundleError(
+                "no_bundle",
+                "",
+                f"expected a bundle folder at {path}, found {found}; make one with asap-export --output",
             )
         if PARTIAL in path.resolve().name:
-            raise UserError(
-                f"expected a finished bundle, found an interrupted export at {path}; export again"
+            raise BundleError(
+                "unfinished",
+                "",
+                f"expected a finished bundle, found an interrupted export at {path}; export again",
             )
         bundle = cls(path, read_manifest(path))
         bundle._check_listing()
@@ -52,13 +68,15 @@ class Bundle:
             if hash_weights:
                 bundle.check_weights(progress)
         except OSError as error:
-            raise UserError(
-                f"expected readable files in {path}, found {error.strerror}: {error.filename}"
+            raise BundleError(
+                "unreadable",
+                "",
+                f"expected readable files in {path}, found {error.strerror}: {error.filename}",
             ) from error
         return bundle
 
     def check_weights(self, progress: ProgressCallback = no_progress) -> None:
-        """Check the hashes of the weights, which opening leaves out. Raises UserError where one is altered."""
+        """Check the hashes of the weights, which opening leaves out. Raises BundleError where one is altered."""
         self._check_hashes([name for name in self.manifest.files if name.startswith(WEIGHTS)], progress)
 
     def graph_path(self, name: GraphName) -> Path:
@@ -111,17 +129,17 @@ class Bundle:
         named += [TOKENIZER, *(engine.file for engine in self.manifest.engines)]
         for name in named:
             if name not in self.manifest.files:
-                raise UserError(f"expected {name} among the files of manifest.json, found no entry; {_AGAIN}")
+                raise _refused("unlisted_file", name, f"{name} among the files of manifest.json", "no entry")
 
     def _check_files(self, progress: ProgressCallback) -> None:
         files = self.manifest.files
         for name in files:
             path = inside(self.path, name)
             if not path.is_file():
-                raise UserError(f"expected {name} in {self.path}, found no such file; {_AGAIN}")
+                raise _refused("missing_file", name, f"{name} in {self.path}", "no such file")
             size = path.stat().st_size
             if size != files[name].size:
-                raise UserError(f"expected {files[name].size} bytes in {name}, found {size}; {_AGAIN}")
+                raise _refused("wrong_size", name, f"{files[name].size} bytes in {name}", str(size))
         self._check_hashes([name for name in files if not name.startswith(WEIGHTS)], progress)
 
     def _check_hashes(self, names: list[str], progress: ProgressCallback) -> None:
@@ -129,20 +147,35 @@ class Bundle:
         for name, digest in sha256_of_each(paths, "Check bundle", progress).items():
             if digest != self.manifest.files[name].sha256:
                 expected = self.manifest.files[name].sha256[:12]
-                raise UserError(f"expected sha256 {expected}... of {name}, found {digest[:12]}...; {_AGAIN}")
+                raise _refused("wrong_hash", name, f"sha256 {expected}... of {name}", f"{digest[:12]}...")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of ``folder``, its own form checked but none of the files it lists."""
+    """The manifest of ``folder``, its own form checked but none of the files it lists. Raises BundleError."""
+    return Manifest.parse(manifest_bytes(folder))
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """The manifest of ``folder`` as it lies there. Raises BundleError where it is no file, or too large."""
+    path = folder / MANIFEST
     try:
-        content = (folder / MANIFEST).read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for its writer
+            number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            raise OSError(number, os.strerror(number))
+        if status.st_size > LARGEST:
+            raise manifest_error("too_large", "$", f"at most {LARGEST} bytes", f"{status.st_size}")
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(
-            f"expected {MANIFEST} in {folder}, found none; give the folder of a bundle"
+        raise BundleError(
+            "missing_file",
+            MANIFEST,
+            f"expected {MANIFEST} in {folder}, found none; give the folder of a bundle",
         ) from error
     except OSError as error:
-        raise UserError(f"expected a readable {MANIFEST} in {folder}, found: {error.strerror}") from error
-    return Manifest.parse(content)
+        raise BundleError(
+            "unreadable", MANIFEST, f"expected a readable {MANIFEST} in {folder}, found: {error.strerror}"
+        ) from error
 
 
 def inside(folder: Path, relative: str) -> Path:
@@ -153,11 +186,21 @@ def inside(folder: Path, relative: str) -> Path:
         or ":" in parts[0]
         or any(part in ("", ".", "..") for part in parts)
     ):
-        raise UserError(f"expected a path inside the bundle, found {relative!r}; do not trust this bundle")
+        raise BundleError(
+            "outside",
+            relative,
+            f"expected a path inside the bundle, found {relative!r}; do not trust this bundle",
+        )
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
         target = path.resolve()
-        raise UserError(
-            f"expected {relative} inside the bundle, found a link to {target}; copy it with links followed"
+        raise BundleError(
+            "outside",
+            relative,
+            f"expected {relative} inside the bundle, found a link to {target}; copy it with links followed",
         )
     return path
+
+
+def _refused(code: Code, name: str, expected: str, found: str) -> BundleError:
+    return BundleError(code, name, f"expected {expected}, found {found}; export or copy the bundle again")

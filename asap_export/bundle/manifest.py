@@ -1,19 +1,23 @@
-"""What manifest.json says, typed; read it with ``Manifest.parse``, write it with ``Manifest.text``."""
+"""What manifest.json says: the one definition of it, of which checks and the published schema are made.
 
-import json
+Read it with ``Manifest.parse``, write it with ``Manifest.text``. ``tools/manifest_schema.py`` writes the schema
+that is published as ``manifest.schema.json`` beside this file; tests hold file and C++ runtime to the definition.
+"""
+
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+import msgspec
+from msgspec import Meta
 
-from asap_export.bundle.records import from_json, to_json
-from asap_export.errors import UserError
+from asap_export.bundle.checking import check
+from asap_export.bundle.document import read_document
+from asap_export.bundle.errors import BundleError, json_type, shown
+from asap_export.bundle.rules import check_budget, check_rules
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import CpuPass, ModelSpec, Quantization
+from asap_export.spec import LARGEST, Count, CpuPass, Dtype, ModelSpec, Name, Number, Quantization
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -37,16 +41,30 @@ __all__ = [
     "TensorInfo",
     "TurnParts",
     "manifest_schema",
+    "schema_text",
     "tool_versions",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION: Literal[4] = 4
 
-Dtype = Literal["fp32", "fp16", "bf16"]
 TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]
 GraphName = Literal["preprocess", "vision_encoder", "embed_tokens", "decoder"]
 EngineGraph = Literal["vision_encoder", "embed_tokens", "decoder"]  # preprocess runs on the host
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
+
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+# Relative to the bundle, with forward slashes; that it stays inside is for Bundle.open to see.
+FilePath = Annotated[str, Meta(pattern="^(?![\\s\\S]*[\\x00-\\x1f])", min_length=1, max_length=1024)]
+Text = Annotated[str, Meta(max_length=2**16)]
+Time = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+        min_length=20,
+        max_length=20,
+        description="UTC",
+    ),
+]
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
@@ -58,37 +76,40 @@ _TOOLS = (
 class Source:
     """The checkpoint a bundle was made from; ``files`` maps its file names to their sha256."""
 
-    id: str  # a hub id, or the name of a local folder
-    revision: str | None  # commit of the hub repository
-    files: dict[str, str]
+    id: Name  # a hub id, or the name of a local folder
+    revision: Text | None  # commit of the hub repository
+    files: dict[Name, Sha256]
 
 
 @dataclass(frozen=True)
 class Limits:
     """The largest request that engines are built for."""
 
-    max_batch: int
-    max_images: int  # of one prompt
-    max_text: int  # tokens of one prompt that are not visual
-    max_new_tokens: int
+    max_batch: Count
+    max_images: Number  # of one prompt
+    max_text: Count  # tokens of one prompt that are not visual
+    max_new_tokens: Count
 
 
 @dataclass(frozen=True)
 class TensorInfo:
     """A graph's input or output; a dimension is a number or a name, ``()`` is a scalar."""
 
-    name: str
+    name: Name
     dtype: TensorDtype
-    dims: tuple[int | str, ...]
+    dims: tuple[Number | Name, ...]
+
+
+Tensors = Annotated[tuple[TensorInfo, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
 class GraphInfo:
     """One ONNX file, relative to the bundle."""
 
-    file: str
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
+    file: FilePath
+    inputs: Tensors
+    outputs: Tensors
 
 
 @dataclass(frozen=True)
@@ -106,29 +127,29 @@ class CpuDecoder(GraphInfo):
 class ShapeRange:
     """Smallest, expected and largest shape of an input (or values of a shape tensor)."""
 
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
+    min: tuple[Number, ...]
+    opt: tuple[Number, ...]
+    max: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
 class Profile:
     """One optimization profile: ``shapes`` per input, ``values`` per shape-tensor input (``kept_length``)."""
 
-    name: str
-    shapes: dict[str, ShapeRange]
-    values: dict[str, ShapeRange] = field(default_factory=dict)
+    name: Name
+    shapes: dict[Name, ShapeRange]
+    values: dict[Name, ShapeRange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EnginePart:
     """Which part of its graph an engine holds; parts run in order, each fed by the earlier ones by name."""
 
-    number: int  # from 0
-    of: int
-    layers: tuple[int, int]  # the first and the last, from 0
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
+    number: Annotated[Number, Meta(description="from 0, in the order in which parts run")]
+    of: Count
+    layers: Annotated[tuple[Number, Number], Meta(description="the first and the last, from 0")]
+    inputs: Tensors
+    outputs: Tensors
 
 
 @dataclass(frozen=True)
@@ -136,12 +157,12 @@ class EngineInfo:
     """One serialized TensorRT engine and the machines it is for; a whole graph's unless it is a ``part``."""
 
     graph: EngineGraph
-    file: str
+    file: FilePath
     flavour: Flavour
-    tensorrt_version: str
-    compute_capabilities: tuple[str, ...]  # "8.6", "12.0", or "current"
-    profiles: tuple[Profile, ...]
-    decomposed_attention: tuple[str, ...] = ()  # attention layers without a dedicated kernel
+    tensorrt_version: Name
+    compute_capabilities: tuple[Name, ...]  # "8.6", "12.0", or "current"
+    profiles: Annotated[tuple[Profile, ...], Meta(min_length=1)]
+    decomposed_attention: tuple[Name, ...] = ()  # attention layers without a dedicated kernel
     part: EnginePart | None = None
 
 
@@ -150,18 +171,21 @@ class TurnParts:
     """A turn of a conversation: ``start``, ``image`` for each image, ``after_images`` where there are any, the
     user's text, ``end``. Without ``image`` and ``after_images`` where the text itself holds image marks."""
 
-    start: str
-    image: str
-    after_images: str
-    end: str
+    start: Text
+    image: Text
+    after_images: Text
+    end: Text
 
 
 @dataclass(frozen=True)
 class TemplateInfo:
-    """What the checkpoint's chat template writes, to the letter. ``later`` begins right behind the last answer;
-    ``trims``: white space is taken off either end of the user's text."""
+    """What the checkpoint's chat template writes, to the letter. ``later`` begins right behind the last answer,
+    and no special tokens are added to it."""
 
-    trims: bool
+    trims: Annotated[
+        bool,
+        Meta(description="white space, U+001C to U+001F too, is taken off either end of the user's text"),
+    ]
     first: TurnParts
     later: TurnParts
 
@@ -174,15 +198,25 @@ class PromptInfo:
     ``template`` is None where the checkpoint has no chat template, or one that these parts cannot express.
     """
 
-    image_token: str
-    bos_token: str | None
+    image_token: Name
+    bos_token: Text | None
     template: TemplateInfo | None
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    sha256: str  # hexadecimal, lower case
-    size: int  # bytes
+    """A file of the bundle."""
+
+    sha256: Sha256  # hexadecimal, lower case
+    size: Annotated[int, Meta(ge=0, le=2**63 - 1)]  # bytes
+
+
+# One for each name; msgspec's schema says nothing of a dict's literal keys, so the metadata does.
+_GRAPHS = list(get_args(GraphName))
+Graphs = Annotated[
+    dict[GraphName, GraphInfo],
+    Meta(extra_json_schema={"required": _GRAPHS, "propertyNames": {"enum": _GRAPHS}}),
+]
 
 
 @dataclass(frozen=True)
@@ -193,65 +227,76 @@ class Manifest:
     ``files`` names every file of the bundle but the manifest and ``parity.json``.
     """
 
-    created: str  # UTC, "2026-01-31T12:00:00Z"
-    tools: dict[str, str]  # package name: version
+    created: Time  # "2026-01-31T12:00:00Z"
+    tools: dict[Name, Name]  # package name: version
     source: Source
     model: ModelSpec
     dtype: Dtype  # of activations and of the weights that are not quantized
     pruning: PruningConfig
     budget: Budget
     limits: Limits
-    opset: int
-    graphs: dict[GraphName, GraphInfo]
+    opset: Annotated[int, Meta(ge=23, le=LARGEST)]
+    graphs: Graphs
     prompt: PromptInfo
     cpu_decoder: CpuDecoder | None = None
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
-    files: dict[str, FileInfo] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+    files: dict[FilePath, FileInfo] = field(default_factory=dict)
+    schema_version: Literal[4] = SCHEMA_VERSION
 
     def text(self) -> str:
         """The file's content: JSON, indented, ending in a newline."""
-        return json.dumps(to_json(self), indent=2, ensure_ascii=False) + "\n"
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
 
     @classmethod
-    def parse(cls, text: str | bytes) -> "Manifest":
-        """The manifest in ``text``. Raises UserError where it is no JSON, too new, or against the schema."""
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"expected JSON in manifest.json, found {error}; export the bundle again"
-            ) from error
-        found = document.get("schema_version") if isinstance(document, dict) else None
-        if isinstance(found, int) and found != SCHEMA_VERSION:
-            raise UserError(
-                f"expected schema version {SCHEMA_VERSION} in manifest.json, found {found}; "
-                "use the asap-export release that wrote this bundle, or export it again"
-            )
-        breach = best_match(_validator().iter_errors(document))
-        if breach is not None:
-            reason = " ".join(breach.message.split())
-            reason = reason if len(reason) <= 200 else f"{reason[:120]} ... {reason[-75:]}"
-            raise UserError(
-                f"manifest.json breaks its schema at {breach.json_path}: {reason}; export the bundle again"
-            )
-        manifest = from_json(cls, document)
-        assert isinstance(manifest, cls)
+    def parse(cls, content: str | bytes) -> "Manifest":
+        """The manifest in ``content``.
+
+        Raises BundleError where it is too large, no JSON, of another version, or not what this definition says.
+        """
+        document = read_document(
+            content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+        )
+        _check_version(document)
+        check(msgspec.inspect.type_info(cls), document)
+        check_budget(document["budget"])
+        manifest = msgspec.convert(document, cls)
+        check_rules(manifest)
         return manifest
+
+
+def _check_version(document: Any) -> None:
+    """Before anything else: of another version nothing else can be said."""
+    if not isinstance(document, dict) or json_type(found := document.get("schema_version")) != "integer":
+        return
+    if found != SCHEMA_VERSION:
+        raise BundleError(
+            "wrong_version",
+            "$.schema_version",
+            f"expected schema version {SCHEMA_VERSION} in manifest.json, found {shown(found)}; "
+            "use the asap-export release that wrote this bundle, or export it again",
+        )
 
 
 @cache
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (Draft 2020-12) that every manifest satisfies."""
-    text = Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "asap-export bundle manifest",
+        **msgspec.json.schema(Manifest),
+    }
+    for record in schema["$defs"].values():  # every field is written, whatever its default, and no other
+        record |= {"required": list(record["properties"]), "additionalProperties": False}
+        record["description"] = " ".join(record["description"].split())
+        for field_schema in record["properties"].values():
+            field_schema.pop("default", None)
     return schema
 
 
-@cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(manifest_schema())
+def schema_text() -> str:
+    """The content of manifest.schema.json."""
+    return msgspec.json.format(msgspec.json.encode(manifest_schema()), indent=2).decode() + "\n"
 
 
 def tool_versions() -> dict[str, str]:

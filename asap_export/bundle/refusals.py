@@ -1,13 +1,14 @@
 """What stands in the way of writing a bundle, in the words of the person who can move it."""
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from asap_export.bundle.folder import MANIFEST
+from asap_export.bundle.document import read_document
+from asap_export.bundle.errors import BundleError
+from asap_export.bundle.folder import manifest_bytes
 from asap_export.errors import UserError
 
 __all__ = ["as_user_error", "check_replaceable", "is_bundle", "system_refusal"]
@@ -35,8 +36,8 @@ def check_replaceable(output: Path, overwrite: bool, what: str, is_ours: Callabl
 def is_bundle(folder: Path) -> bool:
     """Whether the folder was written by asap-export; a damaged bundle counts."""
     try:
-        document = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        document = read_document(manifest_bytes(folder))
+    except BundleError:
         return False
     return isinstance(document, dict) and "schema_version" in document and "graphs" in document
 

@@ -74,6 +74,7 @@ class BundleWriter(StagedFolder):
         for name in (graph.file for graph in manifest.graphs.values()):
             if name not in files:
                 raise RuntimeError(f"the manifest names {name}, but nothing wrote it")
+        Manifest.parse(manifest.text())  # what no runtime would read is not written
         write_durably(self.path / MANIFEST, manifest.text())
         self.publish()
         return Bundle(self.output, manifest)

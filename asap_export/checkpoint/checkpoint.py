@@ -11,7 +11,7 @@ from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
 from asap_export.checkpoint.sizes import generation_config, model_spec, read_config
 from asap_export.checkpoint.sources import locate
 from asap_export.progress import ProgressCallback, no_progress
-from asap_export.spec import ModelSpec
+from asap_export.spec import Dtype, ModelSpec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -55,9 +55,9 @@ def open_checkpoint(
     return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors)
 
 
-def _main_dtype(stored: list[TensorPlace]) -> str:
+def _main_dtype(stored: list[TensorPlace]) -> Dtype:
     """The dtype of most of the bytes: some checkpoints keep a few norms wider."""
-    nbytes: Counter[str] = Counter()
+    nbytes: Counter[Dtype] = Counter()
     for tensor in stored:
         nbytes[tensor.dtype] += tensor.nbytes
     return nbytes.most_common(1)[0][0]

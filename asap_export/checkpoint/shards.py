@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from asap_export.errors import UserError
+from asap_export.spec import Dtype
 
 __all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "same_bytes", "shard_names"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-DTYPES = {"F32": ("fp32", 4), "F16": ("fp16", 2), "BF16": ("bf16", 2)}
+DTYPES: dict[str, tuple[Dtype, int]] = {"F32": ("fp32", 4), "F16": ("fp16", 2), "BF16": ("bf16", 2)}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TensorPlace:
     name: str
     offset: int
     nbytes: int
-    dtype: str
+    dtype: Dtype
     shape: tuple[int, ...]
 
 

@@ -8,7 +8,7 @@ from transformers import GenerationConfig, LlavaConfig, LlavaNextConfig, PreTrai
 
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
-from asap_export.spec import ModelSpec
+from asap_export.spec import Dtype, ModelSpec
 
 __all__ = ["ARCHITECTURES", "TEXT_MODELS", "generation_config", "model_spec", "read_config"]
 
@@ -127,8 +127,8 @@ def generation_config(folder: Path, config: PreTrainedConfig) -> GenerationConfi
         ) from error
 
 
-def model_spec(config: PreTrainedConfig, generation: GenerationConfig, dtype: str) -> ModelSpec:
-    """The sizes of a checkpoint stored as ``dtype`` ("fp32", "fp16" or "bf16")."""
+def model_spec(config: PreTrainedConfig, generation: GenerationConfig, dtype: Dtype) -> ModelSpec:
+    """The sizes of a checkpoint stored as ``dtype``."""
     text, vision = config.text_config, config.vision_config
     pinpoints = tuple((int(h), int(w)) for h, w in getattr(config, "image_grid_pinpoints", ()))
     class_token = config.vision_feature_select_strategy == "full"

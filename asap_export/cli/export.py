@@ -257,4 +257,4 @@ def _quantization(quantize: str | None, block_size: int | None, weights: str) ->
         )
     if block_size is not None and block_size not in BLOCK_SIZES:
         raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
-    return Quantization() if block_size is None else Quantization(block_size=block_size)
+    return Quantization() if block_size is None else Quantization(block_size=block_size)  # type: ignore[arg-type]

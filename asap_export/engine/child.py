@@ -14,7 +14,8 @@ from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
 from typing import Any
 
-from asap_export.bundle.records import to_json
+import msgspec
+
 from asap_export.bundle.refusals import system_refusal
 from asap_export.engine.compile import Job
 from asap_export.errors import UserError
@@ -54,7 +55,7 @@ def _built(job: Job, name: str, stage: str, progress: ProgressCallback) -> str:
             assert child.stdin is not None and child.stdout is not None
             try:
                 with suppress(BrokenPipeError):  # it ended before it had read its job; its status says why
-                    child.stdin.write(json.dumps(to_json(job)).encode())
+                    child.stdin.write(msgspec.json.encode(job))
                     child.stdin.close()
                 for line in child.stdout:
                     last = json.loads(line)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from asap_export.bundle import Profile
 from asap_export.bundle.manifest import Flavour
-from asap_export.bundle.records import from_json
 from asap_export.engine.flavor import Tools, load_tools
 from asap_export.engine.monitor import BuildProgress, progress_monitor, quiet_logger
 
@@ -43,7 +44,7 @@ def main() -> None:
         except OSError:  # nobody listens any more; TensorRT would swallow an exception and go on for minutes
             os._exit(1)
 
-    job = from_json(Job, json.load(sys.stdin))
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     tools = load_tools(job.flavour)
     errors = _silence(tools)
     try:

@@ -1,9 +1,12 @@
 """Which tokens leave, and how many stay. No torch here: every room reads this file."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from asap_export.errors import UserError
+from asap_export.spec import LARGEST, Count, Layers
 
 __all__ = ["DEFAULT_KEEP_RATIO", "Budget", "Method", "PruningConfig", "Score"]
 
@@ -26,14 +29,14 @@ class PruningConfig:
     """
 
     method: Method = "asap"
-    prune_after: int = 2
+    prune_after: Layers = 2
     score: Score = "last"
-    lambda_max: float = 0.5
-    threshold: float = 0.8
+    lambda_max: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    threshold: Annotated[float, Meta(ge=-1, le=1)] = 0.8
     merge: bool = True
     bidirectional: bool = True
     trim_early_kv: bool = True
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         if self.prune_after < 1:
@@ -65,9 +68,9 @@ class Budget:
     paper's way of counting: the mean over all layers, those before the cut included.
     """
 
-    keep: int | None = None
-    ratio: float | None = None
-    layer_average: float | None = None
+    keep: Count | None = None
+    ratio: Annotated[float, Meta(gt=0, le=1)] | None = None
+    layer_average: Annotated[float, Meta(ge=1, le=LARGEST)] | None = None
 
     def __post_init__(self) -> None:
         if [self.keep, self.ratio, self.layer_average].count(None) != 2:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.records import to_json
 from asap_export.pruning.flops import layer_average
 
 __all__ = ["bundle_facts", "bundle_tables", "limits_text"]
@@ -24,7 +24,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
     and ``layer_average_at_most``. Files and engines keep their full sha256.
     """
     manifest = bundle.manifest
-    facts: dict[str, Any] = {"path": str(bundle.path), **to_json(manifest)}
+    facts: dict[str, Any] = {"path": str(bundle.path), **msgspec.to_builtins(manifest)}
     model, after = manifest.model, manifest.pruning.prune_after
     visual = model.max_visual_tokens
     keep = manifest.budget.keep_for(visual, model.layers, after) if manifest.pruning.prunes else visual

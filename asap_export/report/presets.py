@@ -2,18 +2,18 @@
 
 from typing import Any
 
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from asap_export.bundle.presets import presets
-from asap_export.bundle.records import to_json
 
 __all__ = ["preset_facts", "preset_table"]
 
 
 def preset_facts() -> dict[str, Any]:
     """All presets by name, as JSON values: hub id, sizes, and the limits that an export of the hub id takes."""
-    return {name: to_json(preset) for name, preset in presets().items()}
+    return {name: msgspec.to_builtins(preset) for name, preset in presets().items()}
 
 
 def preset_table(facts: dict[str, Any]) -> Table:

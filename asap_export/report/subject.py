@@ -8,10 +8,11 @@ from asap_export.bundle.presets import find_preset
 from asap_export.errors import UserError
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.pruning.flops import DecoderShape
+from asap_export.spec import Dtype
 
 __all__ = ["Subject", "subject_of"]
 
-_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_DTYPES: dict[str, Dtype] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)

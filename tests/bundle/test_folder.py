@@ -1,13 +1,14 @@
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundle_cases import FILES, write_bundle
 
-from asap_export.bundle import MANIFEST, Bundle, sha256_of
-from asap_export.errors import UserError
+from asap_export.bundle import MANIFEST, Bundle, BundleError, sha256_of
 from asap_export.progress import Progress
 
 
@@ -20,6 +21,13 @@ def rewrite(folder: Path, change: Callable[[Any], Any]) -> None:
     document = json.loads((folder / MANIFEST).read_text())
     change(document)
     (folder / MANIFEST).write_text(json.dumps(document))
+
+
+@contextmanager
+def refused(code: str, place: str, words: str) -> Iterator[None]:
+    with pytest.raises(BundleError, match=words) as refusal:
+        yield
+    assert (refusal.value.code, refusal.value.place) == (code, place)
 
 
 def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
@@ -52,37 +60,38 @@ def test_sha256_of_is_the_sha256_of_the_content(tmp_path: Path) -> None:
 def test_an_altered_file_of_the_same_size_is_refused(folder: Path, name: str) -> None:
     content = (folder / name).read_text()
     (folder / name).write_text(content.replace(content[-1], "#"))
-    with pytest.raises(UserError, match=rf"expected sha256 .* of {name}"):
+    with refused("wrong_hash", name, rf"expected sha256 .* of {name}"):
         Bundle.open(folder)
 
 
 def test_altered_weights_are_refused_where_weights_are_hashed(folder: Path) -> None:
     (folder / "weights/model.safetensors").write_text("numbery")
     Bundle.open(folder)
-    with pytest.raises(UserError, match=r"expected sha256 .* of weights/model.safetensors"):
+    name = "weights/model.safetensors"
+    with refused("wrong_hash", name, rf"expected sha256 .* of {name}"):
         Bundle.open(folder, hash_weights=True)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_another_size_is_refused(folder: Path, name: str) -> None:
     (folder / name).write_text("something longer")
-    with pytest.raises(UserError, match=rf"bytes in {name}, found 16"):
+    with refused("wrong_size", name, rf"bytes in {name}, found 16"):
         Bundle.open(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(UserError, match=rf"expected {name} in .*, found no such file"):
+    with refused("missing_file", name, rf"expected {name} in .*, found no such file"):
         Bundle.open(folder)
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path, found in [(tmp_path / "none", "nothing"), (tmp_path / "file", "a file")]:
-        with pytest.raises(UserError, match=f"expected a bundle folder at .*, found {found}"):
+        with refused("no_bundle", "", f"expected a bundle folder at .*, found {found}"):
             Bundle.open(path)
-    with pytest.raises(UserError, match=r"expected manifest.json in"):
+    with refused("missing_file", MANIFEST, r"expected manifest.json in"):
         Bundle.open(tmp_path)
 
 
@@ -92,7 +101,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_leads_outside_is_refused(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("numbers")
     rewrite(folder, lambda document: document["files"].update({name: {"sha256": "0" * 64, "size": 7}}))
-    with pytest.raises(UserError, match="expected a path inside the bundle"):
+    with refused("outside", name, "expected a path inside the bundle"):
         Bundle.open(folder)
 
 
@@ -101,18 +110,35 @@ def test_a_link_that_leads_outside_is_refused(folder: Path) -> None:
     (folder.parent / "weights").write_text("numbers")
     weights.unlink()
     weights.symlink_to(folder.parent / "weights")
-    with pytest.raises(UserError, match="found a link to"):
+    with refused("outside", "weights/model.safetensors", "found a link to"):
         Bundle.open(folder)
 
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "decoder.cpu.onnx"])
 def test_a_graph_outside_the_hash_list_is_refused(folder: Path, name: str) -> None:
     rewrite(folder, lambda document: document["files"].pop(name))
-    with pytest.raises(UserError, match=rf"expected {name} among the files of manifest.json"):
+    with refused("unlisted_file", name, rf"expected {name} among the files of manifest.json"):
         Bundle.open(folder)
 
 
 def test_an_interrupted_export_is_refused_even_with_its_manifest(folder: Path) -> None:
     partial = folder.rename(folder.parent / ".out.partial-1-00")
-    with pytest.raises(UserError, match="interrupted export"):
+    with refused("unfinished", "", "interrupted export"):
         Bundle.open(partial)
+
+
+def test_what_is_no_file_is_not_read_for_a_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)  # whose reader would wait for ever
+    with refused("unreadable", MANIFEST, "expected a readable manifest.json"):
+        Bundle.open(folder)
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).symlink_to("/dev/zero")
+    with refused("unreadable", MANIFEST, "expected a readable manifest.json"):
+        Bundle.open(folder)
+
+
+def test_a_manifest_is_measured_before_it_is_read(folder: Path) -> None:
+    os.truncate(folder / MANIFEST, 1 << 40)
+    with refused("too_large", "$", f"found {1 << 40}"):
+        Bundle.open(folder)

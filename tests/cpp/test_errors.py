@@ -287,8 +287,8 @@ def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
     (copied / "manifest.json").write_text(text)
     here = python_line(lambda: asap_export.load(copied, provider="cpu"))
     for line in (here, cpp_line(copied, "--prompt", "x", "--provider", "cpu")):
-        assert line.startswith("error: expected JSON in manifest.json, found ")
-        assert line.endswith("; export the bundle again\n")
+        assert line.startswith("error: expected JSON at $ of manifest.json, found ")
+        assert line.endswith(" (invalid_json); export the bundle again\n")
 
 
 @pytest.mark.parametrize("name", ["decoder.cpu.onnx", "preprocess.onnx", "vision_encoder.onnx"])

@@ -19,7 +19,7 @@ NEEDED = (
     "onnxruntime",
     "onnx_ir",
     "onnxscript",
-    "jsonschema",
+    "msgspec",
     "jinja2",
     "PIL",
     "polygraphy",

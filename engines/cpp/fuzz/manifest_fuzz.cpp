@@ -1,4 +1,4 @@
-/// Any bytes as manifest.json: a manifest that images can be cut by, or `Error`.
+/// Any bytes as manifest.json: a manifest that images can be cut by, or `BundleError` in one line of ASCII.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -13,8 +13,9 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
         auto const manifest = asap::detail::parse_manifest({reinterpret_cast<char const*>(data), size});
         auto const packed = asap::detail::packing({{480, 640}}, asap::detail::TileGeometry::of(manifest.model));
         if (packed.tiles.size() != 1) std::abort();
-    } catch (asap::Error const&) {
-        return 0;
+    } catch (asap::BundleError const& error) {
+        for (char const letter : std::string_view(error.what()))
+            if (letter < ' ' || letter > '~') std::abort();
     }
     return 0;
 }

@@ -13,11 +13,6 @@ namespace asap::detail {
 
 namespace {
 
-// Far above every checkpoint, low enough that no product of two counts overflows and no index fills the
-// memory.
-constexpr std::int64_t kLargestPinpoint = 1 << 16;   // pixels of one side
-constexpr std::int64_t kMostVisualTokens = 1 << 24;  // of one image
-
 struct Grid {
     std::int64_t rows, columns;
 };
@@ -81,35 +76,10 @@ void append_index(std::vector<std::int64_t>& index, Size image, TileGeometry con
     }
 }
 
-Error refused(std::string const& expected, std::string const& found) {
-    return Error("expected " + expected + " in manifest.json, found " + found + "; export the bundle again");
-}
-
-void check_tiles(TileGeometry const& geometry) {
-    std::string const limit = std::to_string(kLargestPinpoint);
-    if (geometry.tile_size > kLargestPinpoint || geometry.patch_size > geometry.tile_size)
-        throw refused("a tile_size of at most " + limit + " pixels and no larger patch_size",
-                      std::to_string(geometry.tile_size) + " and " + std::to_string(geometry.patch_size));
-    for (Size const pinpoint : geometry.grid_pinpoints) {
-        auto const [least, most] = std::minmax(pinpoint.height, pinpoint.width);
-        if (least < geometry.tile_size || most > kLargestPinpoint)
-            throw refused("grid_pinpoints of " + std::to_string(geometry.tile_size) + " to " + limit + " pixels a side",
-                          std::to_string(pinpoint.height) + " x " + std::to_string(pinpoint.width));
-    }
-}
-
 }  // namespace
 
 TileGeometry TileGeometry::of(ModelSpec const& spec) {
-    TileGeometry const geometry{spec.tile_size, spec.patch_size, spec.grid_pinpoints, spec.class_token};
-    check_tiles(geometry);
-    std::int64_t most = geometry.features();
-    for (Size const pinpoint : geometry.grid_pinpoints)  // filled to the edge, nothing unpadded
-        most = std::max(most, visual_token_count(pinpoint, geometry));
-    if (most > kMostVisualTokens)
-        throw refused("sizes that make at most " + std::to_string(kMostVisualTokens) + " visual tokens of one image",
-                      "some that make " + std::to_string(most));
-    return geometry;
+    return {spec.tile_size, spec.patch_size, spec.grid_pinpoints, spec.class_token};
 }
 
 Size best_resolution(Size image, TileGeometry const& geometry) {

@@ -24,7 +24,6 @@ struct TileGeometry {
     std::vector<Size> grid_pinpoints;
     bool class_token = false;
 
-    /// Throws `Error` where the sizes fit no picture, which a manifest that follows its schema may still say.
     static TileGeometry of(ModelSpec const& spec);
 
     /// Patches along one edge of a tile.

@@ -8,6 +8,7 @@
 
 #include <asap/error.hpp>
 
+#include "document.hpp"
 #include "sha256.hpp"
 #include "wording.hpp"
 
@@ -21,16 +22,19 @@ constexpr char kManifest[] = "manifest.json";
 constexpr char kTokenizer[] = "tokenizer.json";
 constexpr char kWeights[] = "weights/";
 constexpr char kPartial[] = ".partial-";  // in the name of a folder that is still being written
-constexpr char kAgain[] = "; export or copy the bundle again";
-constexpr std::uintmax_t kLargestManifest = 64 << 20;  // bytes; a thousand times what an export writes
 
 bool starts_with(std::string const& text, std::string const& start) {
     return text.compare(0, start.size(), start) == 0;
 }
 
-Error unreadable(fs::path const& folder, std::error_code const& error, fs::path const& file) {
-    return Error("expected readable files in " + python_path(folder) + ", found " + error.message() + ": " +
-                 python_path(file));
+BundleError refused(char const* code, std::string const& name, std::string const& expected, std::string const& found) {
+    return {code, name, "expected " + expected + ", found " + found + "; export or copy the bundle again"};
+}
+
+BundleError unreadable(fs::path const& folder, std::error_code const& error, fs::path const& file) {
+    return {
+        "unreadable", "",
+        "expected readable files in " + python_path(folder) + ", found " + error.message() + ": " + python_path(file)};
 }
 
 std::string content(fs::path const& folder) {
@@ -39,22 +43,27 @@ std::string content(fs::path const& folder) {
     std::error_code error;
     auto const status = fs::status(path, error);
     if (status.type() == fs::file_type::not_found)
-        throw Error(std::string("expected ") + kManifest + " in " + place +
-                    ", found none; give the folder of a bundle");
-    auto const refused = [&](std::error_code const& why) {
-        return Error(std::string("expected a readable ") + kManifest + " in " + place + ", found: " + why.message());
+        throw BundleError(
+            "missing_file", kManifest,
+            std::string("expected ") + kManifest + " in " + place + ", found none; give the folder of a bundle");
+    auto const no_text = [&](std::error_code const& why) {
+        return BundleError(
+            "unreadable", kManifest,
+            std::string("expected a readable ") + kManifest + " in " + place + ", found: " + why.message());
     };
-    if (fs::is_directory(status)) throw refused(std::make_error_code(std::errc::is_a_directory));
+    if (fs::is_directory(status)) throw no_text(std::make_error_code(std::errc::is_a_directory));
+    if (!error && !fs::is_regular_file(status))  // a pipe would wait for its writer
+        throw no_text(std::make_error_code(std::errc::invalid_argument));
     auto const size = error ? 0 : fs::file_size(path, error);
-    if (error) throw refused(error);
+    if (error) throw no_text(error);
     if (size > kLargestManifest)
-        throw Error(std::string("expected ") + kManifest + " of at most " + std::to_string(kLargestManifest) +
-                    " bytes in " + place + ", found " + std::to_string(size) + kAgain);
+        throw manifest_error("too_large", "$", "at most " + std::to_string(kLargestManifest) + " bytes",
+                             std::to_string(size));
     errno = 0;
     std::ifstream stream(path, std::ios::binary);
     std::string text(static_cast<std::size_t>(size), '\0');
     if (!stream.read(text.data(), static_cast<std::streamsize>(size)))
-        throw refused({errno ? errno : EIO, std::generic_category()});
+        throw no_text({errno ? errno : EIO, std::generic_category()});
     return text;
 }
 
@@ -76,7 +85,9 @@ void check_relative(std::string const& relative) {
         from = to + 1;
     }
     if (outside)
-        throw Error("expected a path inside the bundle, found " + python_repr(relative) + "; do not trust this bundle");
+        throw BundleError(
+            "outside", relative,
+            "expected a path inside the bundle, found " + python_repr(relative) + "; do not trust this bundle");
 }
 
 /// `folder / relative`, refused where that is or leads (through a link) outside `folder`.
@@ -85,8 +96,9 @@ fs::path inside(fs::path const& folder, std::string const& relative) {
     fs::path path = folder / relative;
     fs::path const target = resolved(path);
     if (!is_below(target, resolved(folder)))
-        throw Error("expected " + relative + " inside the bundle, found a link to " + target.string() +
-                    "; copy it with links followed");
+        throw BundleError("outside", relative,
+                          "expected " + relative + " inside the bundle, found a link to " + target.string() +
+                              "; copy it with links followed");
     return path;
 }
 
@@ -98,17 +110,16 @@ void check_listing(Manifest const& manifest) {
     for (auto const& engine : manifest.engines) named.push_back(engine.file);
     for (auto const& name : named)
         if (!manifest.files.count(name))
-            throw Error("expected " + name + " among the files of manifest.json, found no entry" + kAgain);
+            throw refused("unlisted_file", name, name + " among the files of manifest.json", "no entry");
 }
 
 void check_size(fs::path const& folder, std::string const& name, FileInfo const& info) {
     fs::path const path = inside(folder, name);
     if (!fs::is_regular_file(path))
-        throw Error("expected " + name + " in " + python_path(folder) + ", found no such file" + kAgain);
+        throw refused("missing_file", name, name + " in " + python_path(folder), "no such file");
     auto const size = fs::file_size(path);
     if (size != static_cast<std::uintmax_t>(info.size))
-        throw Error("expected " + std::to_string(info.size) + " bytes in " + name + ", found " + std::to_string(size) +
-                    kAgain);
+        throw refused("wrong_size", name, std::to_string(info.size) + " bytes in " + name, std::to_string(size));
 }
 
 void check_hash(fs::path const& folder, std::string const& name, FileInfo const& info) {
@@ -120,8 +131,8 @@ void check_hash(fs::path const& folder, std::string const& name, FileInfo const&
         throw unreadable(folder, error.code(), path);
     }
     if (digest != info.sha256)
-        throw Error("expected sha256 " + info.sha256.substr(0, 12) + "... of " + name + ", found " +
-                    digest.substr(0, 12) + "..." + kAgain);
+        throw refused("wrong_hash", name, "sha256 " + info.sha256.substr(0, 12) + "... of " + name,
+                      digest.substr(0, 12) + "...");
 }
 
 void check_files(Bundle const& bundle) {
@@ -138,13 +149,15 @@ void check_folder(fs::path const& folder) {
     std::error_code error;
     auto const status = fs::status(folder, error);
     if (!fs::is_directory(status))
-        throw Error("expected a bundle folder at " + python_path(folder) + ", found " +
-                    (fs::exists(status) ? "a file" : "nothing") + "; make one with asap-export --output");
+        throw BundleError("no_bundle", "",
+                          "expected a bundle folder at " + python_path(folder) + ", found " +
+                              (fs::exists(status) ? "a file" : "nothing") + "; make one with asap-export --output");
     fs::path const real = fs::canonical(folder, error);
     if (error) throw unreadable(folder, error, folder);
     if (real.filename().string().find(kPartial) != std::string::npos)
-        throw Error("expected a finished bundle, found an interrupted export at " + python_path(folder) +
-                    "; export again");
+        throw BundleError(
+            "unfinished", "",
+            "expected a finished bundle, found an interrupted export at " + python_path(folder) + "; export again");
 }
 
 }  // namespace

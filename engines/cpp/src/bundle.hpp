@@ -31,8 +31,8 @@ struct Bundle {
     std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavour) const;
 };
 
-/// The bundle in a folder: all sizes are checked, and all hashes but those of the weights. Throws `Error`
-/// with the reason where anything is missing, altered, outside the folder, or written by a release with
+/// The bundle in a folder: all sizes are checked, and all hashes but those of the weights. Throws
+/// `BundleError` where anything is missing, altered, outside the folder, or written by a release with
 /// another manifest.
 Bundle open_bundle(std::filesystem::path const& folder);
 

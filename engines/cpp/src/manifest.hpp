@@ -1,5 +1,5 @@
-/// What manifest.json says, typed. Names and meanings are those of asap_export/bundle/manifest.py; its
-/// schema, asap_export/bundle/manifest.schema.json, is part of this library.
+/// What manifest.json says, typed. Names and meanings are those of asap_export/bundle/manifest.py; what each field may
+/// be is in manifest_fields.hpp.
 #pragma once
 
 #include <array>
@@ -174,8 +174,8 @@ struct Manifest {
     std::map<std::string, FileInfo> files;  // every file but the manifest and parity.json
 };
 
-/// The manifest in `text`. Throws `Error` where it is no JSON, of another schema version, against the schema,
-/// or says sizes that no image could be cut by.
-Manifest parse_manifest(std::string_view text);
+/// The manifest in `content`. Throws `BundleError` where it is too large, no JSON, of another version, or not what the
+/// definition in Python says.
+Manifest parse_manifest(std::string_view content);
 
 }  // namespace asap::detail

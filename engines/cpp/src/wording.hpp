@@ -5,20 +5,11 @@
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json_fwd.hpp>
-
 namespace asap::detail {
 
 /// repr() of a str: quoted, control characters escaped. Unlike Python's it leaves other unprintable
 /// characters alone.
 std::string python_repr(std::string_view text);
-
-/// repr() of what json.loads makes of `value`, cut short well beyond what any message shows. Members of
-/// objects are in the order of their names.
-std::string json_repr(nlohmann::json const& value);
-
-/// repr() of a value of a schema, whose objects keep their order.
-std::string json_repr(nlohmann::ordered_json const& value);
 
 /// str() of pathlib's Path: no doubled or closing slashes, no "." parts.
 std::string python_path(std::filesystem::path const& path);

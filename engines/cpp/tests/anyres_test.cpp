@@ -25,14 +25,6 @@ TileGeometry geometry_of(json const& record) {
             sizes_of(record["grid_pinpoints"]), record["class_token"].get<bool>()};
 }
 
-ModelSpec spec_of(std::int64_t tile_size, std::int64_t patch_size, std::vector<Size> pinpoints) {
-    ModelSpec spec{};
-    spec.tile_size = tile_size;
-    spec.patch_size = patch_size;
-    spec.grid_pinpoints = std::move(pinpoints);
-    return spec;
-}
-
 }  // namespace
 
 TEST(Anyres, countsAreThoseOfPythonToTheToken) {
@@ -80,14 +72,6 @@ TEST(Anyres, aShapeThatWouldTakeMemoryWithoutBoundIsRefusedWithPythonsWords) {
 TEST(Anyres, sidesWhoseProductOverflowsAreRefused) {
     TileGeometry const geometry{336, 14, {{672, 672}}};
     EXPECT_NE(refusal([&] { tile_count({std::int64_t{1} << 40, 1}, geometry); }), "");
-}
-
-TEST(Anyres, sizesThatFitNoPictureAreRefused) {
-    EXPECT_NE(refusal([] { TileGeometry::of(spec_of(14, 15, {})); }), "");
-    EXPECT_NE(refusal([] { TileGeometry::of(spec_of(336, 14, {{335, 672}})); }), "");
-    EXPECT_NE(refusal([] { TileGeometry::of(spec_of(336, 14, {{672, 1 << 20}})); }), "");
-    EXPECT_NE(refusal([] { TileGeometry::of(spec_of(1 << 16, 1, {})); }), "");
-    EXPECT_EQ(TileGeometry::of(spec_of(336, 14, {{672, 672}})).features(), 576);
 }
 
 }  // namespace asap::detail

@@ -7,6 +7,6 @@
 
 namespace asap::detail {
 
-nlohmann::json json_of(Manifest const& manifest);
+nlohmann::json json_of(Manifest manifest);
 
 }  // namespace asap::detail
