@@ -166,8 +166,9 @@ INSTANTIATE_TEST_SUITE_P(Images, LargeImage, testing::Values("png", "jpg", "webp
                          [](auto const& form) { return form.param; });
 
 TEST(Images, everyBeginningOfAFileIsAnImageOrAnError) {
-    for (char const* const name : {"photograph.jpg", "smooth-progressive.jpg", "interlaced-16-6.png", "smooth-P16.png",
-                                   "photograph.webp", "smooth-RGBA-lossless.webp", "animated.webp", "orientation-profile-True.png"}) {
+    for (char const* const name :
+         {"photograph.jpg", "smooth-progressive.jpg", "interlaced-16-6.png", "smooth-P16.png", "photograph.webp",
+          "smooth-RGBA-lossless.webp", "animated.webp", "orientation-profile-True.png"}) {
         auto const whole = bytes_of(fixture(std::string("images/") + name));
         for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 200) {
             // Memory of its own, so that a sanitizer sees a read beyond its end.
