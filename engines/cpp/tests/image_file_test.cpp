@@ -162,7 +162,7 @@ TEST_P(LargeImage, withTooLittleMemoryIsNoDamage) {
 #endif
 }
 
-INSTANTIATE_TEST_SUITE_P(Images, LargeImage, testing::Values("png", "jpg", "webp"),
+INSTANTIATE_TEST_SUITE_P(Images, LargeImage, testing::Values("png", "jpeg", "progressive", "webp", "lossless"),
                          [](auto const& form) { return form.param; });
 
 TEST(Images, everyBeginningOfAFileIsAnImageOrAnError) {
