@@ -12,14 +12,24 @@ namespace asap::detail {
 
 namespace {
 
-constexpr png_alloc_size_t kMostChunk = 1 << 20;  // bytes of a chunk of metadata, decompressed: as in Pillow
+// Bytes of a chunk of metadata, decompressed, and of all together: as in Pillow.
+constexpr std::size_t kMostChunk = 1 << 20, kMostMetadata = 64 << 20;
+
+/// What libpng may still take. It takes what a chunk says of its own length, before it looks for the bytes.
+struct Memory {
+    Escape& escape;
+    std::size_t left;  // bytes
+};
 
 void give_up(png_structp png, png_const_charp reason) { static_cast<Escape*>(png_get_error_ptr(png))->leave(reason); }
 
 png_voidp take(png_structp png, png_alloc_size_t size) {
-    void* const memory = std::malloc(size);
-    if (!memory) static_cast<Escape*>(png_get_mem_ptr(png))->lacks_memory();
-    return memory;
+    auto& memory = *static_cast<Memory*>(png_get_mem_ptr(png));
+    if (size > memory.left) memory.escape.leave("more metadata than there are bytes, or than an image may have");
+    memory.left -= size;
+    void* const taken = std::malloc(size);
+    if (!taken) memory.escape.lacks_memory();
+    return taken;
 }
 
 void give_back(png_structp, png_voidp memory) { std::free(memory); }
@@ -33,7 +43,7 @@ void read_on(png_structp png, png_bytep to, std::size_t count) {
 
 class Png {
 public:
-    explicit Png(Bytes file) : rest_(file) {}
+    explicit Png(Bytes file) : rest_(file), memory_{escape_, kMostMetadata + 4 * file.size} {}
     ~Png() { png_destroy_read_struct(&png_, &info_, nullptr); }
     Png(Png const&) = delete;
     Png& operator=(Png const&) = delete;
@@ -42,6 +52,7 @@ public:
         escape_.guard([&] { read_header(); });
         std::size_t const width = png_get_image_width(png_, info_), height = png_get_image_height(png_, info_);
         check_pixels(width, height, most_pixels);
+        memory_.left += 64 * width;  // a few rows
         Image image{static_cast<std::int64_t>(height), static_cast<std::int64_t>(width),
                     std::vector<std::uint8_t>(height * width * 3)};
         escape_.guard([&] { read_rows(image.rgb.data(), width, height); });
@@ -57,7 +68,7 @@ private:
     /// What follows runs within `Escape::guard`.
     void read_header() {
         auto const ignore = [](png_structp, png_const_charp) {};  // warnings
-        png_ = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &escape_, give_up, ignore, &escape_, take, give_back);
+        png_ = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &escape_, give_up, ignore, &memory_, take, give_back);
         if (png_) info_ = png_create_info_struct(png_);
         if (!info_) escape_.leave("libpng does not start");
         png_set_read_fn(png_, &rest_, read_on);
@@ -100,6 +111,7 @@ private:
 
     Escape escape_;
     Bytes rest_;
+    Memory memory_;
     png_structp png_ = nullptr;
     png_infop info_ = nullptr;
 };
