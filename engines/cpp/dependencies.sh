@@ -11,7 +11,7 @@
 set -eu
 folder=$1
 wheel=${2:-}
-packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libstb-dev libgtest-dev libutf8proc-dev libssl-dev"
+packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libjpeg-dev libpng-dev libwebp-dev libgtest-dev libutf8proc-dev libssl-dev"
 if [ -n "${CLANG:-}" ]; then
     [ "$(id -u)" != 0 ] || dpkg-query -W clang >/dev/null 2>&1 || apt-get update -qq
     release=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')  # which its libraries are named after

@@ -2,9 +2,10 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include <zlib.h>
+
 #include <asap/error.hpp>
 
-#include "image/crc32.hpp"
 #include "image_file.hpp"
 
 using asap::detail::Bytes;
@@ -22,7 +23,7 @@ void mend_checksums(std::uint8_t* data, std::size_t size) {
     for (std::size_t at = 8; at + 12 <= size;) {
         std::size_t const length = file.u32be(at), end = at + 8 + length;
         if (end + 4 > size) return;
-        std::uint32_t const crc = asap::detail::crc32({data + at + 4, length + 4});
+        auto const crc = ::crc32(0, data + at + 4, static_cast<uInt>(length + 4));
         for (std::size_t i = 0; i < 4; ++i) data[end + i] = static_cast<std::uint8_t>(crc >> (24 - 8 * i));
         at = end + 4;
     }

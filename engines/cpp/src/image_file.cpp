@@ -21,7 +21,8 @@ using namespace std::string_view_literals;
 
 /// Formats that Python reads and this library does not, by how they begin.
 std::string foreign_format(Bytes file) {
-    if (file.starts_with("RIFF") && file.from(8).starts_with("WEBP")) return "WebP";
+    if (file.starts_with("GIF87a") || file.starts_with("GIF89a")) return "GIF";
+    if (file.starts_with("BM")) return "BMP";
     if (file.starts_with("II*\0"sv) || file.starts_with("MM\0*"sv)) return "TIFF";
     if (file.from(4).starts_with("ftypavif")) return "AVIF";
     if (file.from(4).starts_with("jP  \r\n") || file.starts_with("\xff\x4f\xff\x51"sv)) return "JPEG 2000";
@@ -33,8 +34,7 @@ std::string foreign_format(Bytes file) {
 Image decoded(Bytes file, std::int64_t most_pixels) {
     if (file.starts_with("\x89PNG\r\n\x1a\n"sv)) return decode_png(file, most_pixels);
     if (file.starts_with("\xff\xd8\xff"sv)) return decode_jpeg(file, most_pixels);
-    if (file.starts_with("BM")) return decode_bmp(file, most_pixels);
-    if (file.starts_with("GIF87a") || file.starts_with("GIF89a")) return decode_gif(file, most_pixels);
+    if (file.starts_with("RIFF") && file.from(8).starts_with("WEBPVP8")) return decode_webp(file, most_pixels);
     std::string const format = foreign_format(file);
     throw format.empty() ? unknown_file() : unsupported(format);
 }
@@ -48,7 +48,7 @@ Error told(ImageFault const& fault, std::string const& name, std::int64_t most_p
         case ImageFault::Kind::unknown:
             return Error("expected an image in " + name + ", found another kind of file; give another");
         case ImageFault::Kind::unsupported:
-            return Error("expected a PNG, JPEG, BMP or GIF image in " + name + ", found " + fault.what() +
+            return Error("expected a PNG, JPEG or WebP image in " + name + ", found " + fault.what() +
                          "; convert it to PNG");
         case ImageFault::Kind::bomb:
             return Error("expected an image of at most " + std::to_string(most_pixels) + " pixels, found more in " +
@@ -80,7 +80,7 @@ std::vector<std::uint8_t> content(std::filesystem::path const& file, std::string
 }  // namespace
 
 void check_pixels(std::uint64_t width, std::uint64_t height, std::int64_t most_pixels) {
-    if (width == 0 || height == 0) throw unknown_file();
+    if (width == 0 || height == 0) throw damaged("no pixels");
     if (width > static_cast<std::uint64_t>(most_pixels) / height) throw ImageFault(ImageFault::Kind::bomb);
 }
 

@@ -18,7 +18,7 @@ struct Image {
     std::vector<std::uint8_t> rgb;
 };
 
-/// The image in a file (PNG, JPEG, BMP, GIF), turned as its EXIF orientation says; transparency is dropped, 16 bits
+/// The image in a file (PNG, JPEG, WebP), turned as its EXIF orientation says; transparency is dropped, 16 bits
 /// are scaled to 8. Throws `Error` where it is no image, damaged, or so large that it is taken for a bomb.
 Image read_image(std::filesystem::path const& file);
 

@@ -22,26 +22,4 @@ std::uint32_t Bytes::u32le(std::size_t at) const { return u16le(at) | u16le(at +
 
 std::uint32_t Bytes::u32be(std::size_t at) const { return u16be(at) << 16 | u16be(at + 2); }
 
-void append(std::vector<std::uint8_t>& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
-
-void append_u16le(std::vector<std::uint8_t>& to, std::uint32_t value) {
-    for (unsigned const shift : {0u, 8u}) to.push_back(static_cast<std::uint8_t>(value >> shift & 0xff));
-}
-
-void append_u32be(std::vector<std::uint8_t>& to, std::uint32_t value) {
-    for (unsigned const shift : {24u, 16u, 8u, 0u}) to.push_back(static_cast<std::uint8_t>(value >> shift & 0xff));
-}
-
-Bytes Reader::header(std::size_t count) {
-    if (count > left()) throw in_data_ ? truncated() : unknown_file();
-    Bytes const part{bytes_.data + position_, count};
-    position_ += count;
-    return part;
-}
-
-Bytes Reader::block(std::size_t count) {
-    if (count > left()) throw in_data_ ? truncated() : damaged("Truncated File Read");
-    return header(count);
-}
-
 }  // namespace asap::detail

@@ -31,7 +31,6 @@ private:
 inline ImageFault unknown_file() { return ImageFault(ImageFault::Kind::unknown); }
 inline ImageFault unsupported(std::string const& what) { return ImageFault(ImageFault::Kind::unsupported, what); }
 inline ImageFault damaged(std::string const& how) { return ImageFault(ImageFault::Kind::damaged, how); }
-inline ImageFault truncated() { return damaged("image file is truncated"); }
 inline ImageFault broken() { return damaged("broken data stream when reading image file"); }
 
 /// Bytes of someone else's.
@@ -53,33 +52,6 @@ struct Bytes {
     std::uint32_t u16be(std::size_t at) const;
     std::uint32_t u32le(std::size_t at) const;
     std::uint32_t u32be(std::size_t at) const;
-};
-
-void append(std::vector<std::uint8_t>& to, Bytes bytes);
-void append_u16le(std::vector<std::uint8_t>& to, std::uint32_t value);
-void append_u32be(std::vector<std::uint8_t>& to, std::uint32_t value);
-
-/// Reads on through bytes. Where they end too early it throws what Pillow makes of it: within a header the
-/// file is taken for another kind, within a block that has said its length for a damaged one, and among image
-/// data for a truncated one.
-class Reader {
-public:
-    explicit Reader(Bytes bytes) : bytes_(bytes) {}
-
-    std::size_t position() const { return position_; }
-    std::size_t left() const { return bytes_.size - position_; }
-
-    /// What is read from here on is image data.
-    void enter_data() { in_data_ = true; }
-
-    Bytes header(std::size_t count);
-    Bytes block(std::size_t count);
-    std::uint8_t byte() { return header(1)[0]; }
-
-private:
-    Bytes bytes_;
-    std::size_t position_ = 0;
-    bool in_data_ = false;
 };
 
 }  // namespace asap::detail

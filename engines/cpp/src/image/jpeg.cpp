@@ -1,238 +1,144 @@
-#include <algorithm>
-#include <optional>
-#include <string>
+#include <cstdio>  // jpeglib.h needs it
 #include <utility>
 
+#include <jerror.h>
+#include <jpeglib.h>
+
+#include "image/escape.hpp"
 #include "image/formats.hpp"
-#include "image/jpeg_pixels.hpp"
 #include "image/orientation.hpp"
-#include "image/stb.hpp"
 
 namespace asap::detail {
 
-using namespace std::string_view_literals;
-
 namespace {
 
-enum Marker : unsigned {
-    kFrame = 0xc0,  // baseline; 0xc1 extended, 0xc2 progressive
-    kHuffman = 0xc4,
-    kExtension = 0xc8,
-    kArithmetic = 0xcc,
-    kRestart = 0xd0,  // to 0xd7
-    kStart = 0xd8,
-    kEnd = 0xd9,
-    kScan = 0xda,
-    kQuantization = 0xdb,
-    kRestartInterval = 0xdd,
-    kHierarchical = 0xde,
-    kApplication = 0xe0,  // to 0xef
-};
+using namespace std::string_view_literals;
 
 constexpr int kMostScans = 1000;  // each takes time for the whole picture, however short it is
+constexpr std::string_view kExif = "Exif\0\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv;
 
-struct Component {
-    unsigned id, quantization;
-};
+template <typename Info>
+Escape& escape_of(Info const* info) {
+    return *static_cast<Escape*>(info->client_data);
+}
 
-constexpr std::string_view kExif = "Exif\0\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv, kJfif = "JFIF\0"sv;
+void give_up(j_common_ptr info) {
+    char reason[JMSG_LENGTH_MAX];
+    info->err->format_message(info, reason);
+    if (info->err->msg_code == JERR_OUT_OF_MEMORY) escape_of(info).lacks_memory();
+    escape_of(info).leave(reason);
+}
+
+void limit_scans(j_common_ptr info) {
+    if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMostScans)
+        escape_of(info).leave("more than 1000 scans");
+}
+
+void skip(j_decompress_ptr info, long count) {
+    auto const skipped = std::min(static_cast<std::size_t>(std::max(count, 0L)), info->src->bytes_in_buffer);
+    info->src->next_input_byte += skipped;
+    info->src->bytes_in_buffer -= skipped;
+}
+
+/// RGB of a row of CMYK. Like Pillow this takes all four colours for inverted, as Adobe writes them: each is darkened
+/// by black.
+void print_to_rgb(std::uint8_t const* cmyk, std::size_t width, std::uint8_t* rgb) {
+    for (std::size_t x = 0; x < width; ++x, cmyk += 4) {
+        int const black = cmyk[3];
+        for (int i = 0; i < 3; ++i) {
+            int const product = (255 - cmyk[i]) * black + 128;
+            *rgb++ = static_cast<std::uint8_t>(std::max(black - (((product >> 8) + product) >> 8), 0));
+        }
+    }
+}
 
 class Jpeg {
 public:
-    explicit Jpeg(Bytes file) : file_(file), reader_(file), canonical_{0xff, kStart} {
-        canonical_.reserve(file.size);
-        reader_.header(2);
+    explicit Jpeg(Bytes file) {
+        source_.next_input_byte = file.data;
+        source_.bytes_in_buffer = file.size;
     }
+    ~Jpeg() { jpeg_destroy_decompress(&info_); }
+    Jpeg(Jpeg const&) = delete;
+    Jpeg& operator=(Jpeg const&) = delete;
 
     Image decode(std::int64_t most_pixels) {
-        while (next_segment() != kScan) continue;
-        if (components_.empty()) throw unknown_file();
-        check_pixels(width_, height_, most_pixels);
-        read_scans();
-        auto rgb = rgb_of(jpeg_planes(canonical_, height_, width_), coding(), height_, width_);
-        Image image{static_cast<std::int64_t>(height_), static_cast<std::int64_t>(width_), std::move(rgb)};
-        return upright(std::move(image), orientation(metadata_));
+        escape_.guard([&] { read_header(); });
+        check_pixels(info_.image_width, info_.image_height, most_pixels);
+        int const components = info_.num_components;
+        if (components != 1 && components != 3 && components != 4)
+            throw damaged(std::to_string(components) + " colours");
+        info_.out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
+        int const orientation = detail::orientation(metadata());
+
+        std::size_t const width = info_.image_width, height = info_.image_height;
+        Image image{static_cast<std::int64_t>(height), static_cast<std::int64_t>(width),
+                    std::vector<std::uint8_t>(height * width * 3)};
+        std::vector<std::uint8_t> print(components == 4 ? width * 4 : 0);
+        escape_.guard([&] { read_rows(image.rgb.data(), print.data()); });
+        return upright(std::move(image), orientation);
     }
 
 private:
-    /// The next marker, bytes between segments skipped.
-    unsigned next_marker() {
-        while (true) {
-            while (byte_between() != 0xff) continue;
-            unsigned marker = 0xff;
-            while (marker == 0xff) marker = byte_between();
-            if (marker) return marker;
+    /// What follows runs within `Escape::guard`.
+    void read_header() {
+        info_.err = jpeg_std_error(&errors_);
+        info_.client_data = &escape_;
+        errors_.error_exit = give_up;
+        errors_.output_message = [](j_common_ptr) {};  // warnings, which Pillow does not mind either
+        jpeg_create_decompress(&info_);
+        use_source();
+        progress_.progress_monitor = limit_scans;
+        info_.progress = &progress_;
+        jpeg_save_markers(&info_, JPEG_APP0 + 1, 0xffff);
+        int found = JPEG_HEADER_TABLES_ONLY;
+        while (found == JPEG_HEADER_TABLES_ONLY) found = jpeg_read_header(&info_, FALSE);
+        if (found != JPEG_HEADER_OK) truncated_here();
+    }
+
+    /// All bytes are there at once. Where they end, libjpeg is told to wait for more.
+    void use_source() {
+        source_.init_source = [](j_decompress_ptr) {};
+        source_.fill_input_buffer = [](j_decompress_ptr) -> boolean { return FALSE; };
+        source_.skip_input_data = skip;
+        source_.resync_to_restart = jpeg_resync_to_restart;
+        source_.term_source = [](j_decompress_ptr) {};
+        info_.src = &source_;
+    }
+
+    void read_rows(std::uint8_t* rgb, std::uint8_t* print) {
+        if (!jpeg_start_decompress(&info_)) truncated_here();
+        while (info_.output_scanline < info_.output_height) {
+            JSAMPROW row = info_.num_components == 4 ? print : rgb;
+            if (jpeg_read_scanlines(&info_, &row, 1) != 1) truncated_here();
+            if (row == print) print_to_rgb(print, info_.output_width, rgb);
+            rgb += std::size_t{3} * info_.output_width;
         }
+        jpeg_finish_decompress(&info_);  // an end of the file that is missing does not count
     }
 
-    std::uint8_t byte_between() {
-        if (!reader_.left() && !components_.empty() && !scan_.data) throw damaged("cannot load this image");
-        return reader_.byte();
-    }
+    [[noreturn]] void truncated_here() { escape_.leave("image file is truncated"); }
 
-    /// Reads one segment, and keeps it where stb should see it.
-    unsigned next_segment() {
-        unsigned const marker = next_marker();
-        if (marker == kStart || marker == kExtension || (marker >= kRestart && marker < kRestart + 8)) return marker;
-        if (marker == kEnd) return marker;
-        if (marker < kFrame) throw unknown_file();
-        Bytes const head = reader_.header(2);
-        std::size_t const length = head.u16be(0);
-        if (length < 2) throw unknown_file();
-        Bytes const content = reader_.block(length - 2);
-        if (take(marker, content)) keep(marker, content);
-        return marker;
-    }
-
-    void keep(unsigned marker, Bytes content) {
-        append_marker(marker);
-        auto const length = static_cast<std::uint32_t>(content.size + 2);
-        canonical_.push_back(static_cast<std::uint8_t>(length >> 8));
-        canonical_.push_back(static_cast<std::uint8_t>(length & 0xff));
-        append(canonical_, content);
-    }
-
-    void append_marker(unsigned marker) {
-        canonical_.push_back(0xff);
-        canonical_.push_back(static_cast<std::uint8_t>(marker));
-    }
-
-    /// Looks at a segment; whether stb needs it.
-    bool take(unsigned marker, Bytes content) {
-        if (marker == kHuffman) return check_huffman(content);
-        if (marker == kQuantization) return check_quantization(content);
-        if (marker == kRestartInterval) return check(content.size == 2);
-        if (marker == kScan) {
-            scan_ = content;
-            return true;
+    Metadata metadata() const {
+        Metadata found;
+        for (auto const* marker = info_.marker_list; marker; marker = marker->next) {
+            Bytes const content{marker->data, marker->data_length};
+            if (content.starts_with(kExif)) {
+                Bytes const exif = content.from(kExif.size());
+                if (!found.exif) found.exif.emplace();
+                found.exif->insert(found.exif->end(), exif.begin(), exif.end());
+            } else if (content.starts_with(kXmp)) {
+                found.xmp.assign(content.begin() + kXmp.size(), content.end());
+            }
         }
-        if (marker == kHierarchical || (marker > kFrame + 2 && marker < 0xd0 && marker != kArithmetic))
-            throw unsupported("a JPEG that is not coded by Huffman's method");
-        if (marker <= kFrame + 2) {
-            progressive_ = marker == kFrame + 2;
-            return take_frame(content);
-        }
-        if (marker >= kApplication && marker < kApplication + 16) take_application(marker - kApplication, content);
-        return false;
+        return found;
     }
 
-    static bool check(bool sound) {
-        if (!sound) throw broken();
-        return true;
-    }
-
-    void take_application(unsigned number, Bytes content) {
-        if (number == 1 && content.starts_with(kExif)) {
-            if (!metadata_.exif) metadata_.exif.emplace();
-            append(*metadata_.exif, content.from(kExif.size()));
-        } else if (number == 1 && content.starts_with(kXmp)) {
-            metadata_.xmp.assign(content.begin() + kXmp.size(), content.end());
-        } else if (number == 0 && content.starts_with(kJfif)) {
-            jfif_ = true;
-        } else if (number == 14 && content.starts_with("Adobe") && content.size >= 12) {
-            transform_ = content[11];
-        }
-    }
-
-    bool take_frame(Bytes content) {
-        check(components_.empty());  // a second frame
-        if (content.size < 6 || content[0] != 8) throw unknown_file();
-        height_ = content.u16be(1);
-        width_ = content.u16be(3);
-        std::size_t const count = content[5];
-        if (count != 1 && count != 3 && count != 4) throw unknown_file();
-        check(content.size == 6 + 3 * count);
-        for (std::size_t i = 0; i < count; ++i) components_.push_back({content[6 + 3 * i], content[8 + 3 * i]});
-        return true;
-    }
-
-    /// stb trusts the number of codes, which must be at most 256.
-    bool check_huffman(Bytes content) {
-        while (content.size) {
-            check(content.size >= 17 && content[0] >> 4 <= 1 && (content[0] & 15) <= 3);
-            std::size_t codes = 0;
-            for (std::size_t i = 1; i <= 16; ++i) codes += content[i];
-            check(codes <= 256 && content.size >= 17 + codes);
-            huffman_[content[0] >> 4][content[0] & 15] = true;
-            content = content.from(17 + codes);
-        }
-        return true;
-    }
-
-    bool check_quantization(Bytes content) {
-        while (content.size) {
-            std::size_t const size = content[0] >> 4 ? 129 : 65;
-            check(content[0] >> 4 <= 1 && (content[0] & 15) <= 3 && content.size >= size);
-            quantization_[content[0] & 15] = true;
-            content = content.from(size);
-        }
-        return true;
-    }
-
-    /// What the components are, as libjpeg guesses.
-    Coding coding() const {
-        if (components_.size() == 1) return Coding::grey;
-        if (components_.size() == 4) return !transform_ || *transform_ == 0 ? Coding::cmyk : Coding::ycck;
-        if (jfif_) return Coding::ycc;
-        if (transform_) return *transform_ == 0 ? Coding::rgb : Coding::ycc;
-        bool const named = components_[0].id == 'R' && components_[1].id == 'G' && components_[2].id == 'B';
-        return named ? Coding::rgb : Coding::ycc;
-    }
-
-    /// Scans with the segments between them, up to the end of the image. The first scan's head has been read.
-    void read_scans() {
-        reader_.enter_data();
-        int scans = 0;
-        for (unsigned marker = kScan; marker != kEnd; marker = next_segment()) {
-            if (marker != kScan) continue;
-            check(++scans <= kMostScans);
-            check_scan();
-            copy_codes();
-        }
-        for (auto const& component : components_)
-            check(component.quantization <= 3 && quantization_[component.quantization]);
-        append_marker(kEnd);
-    }
-
-    /// The tables that a scan needs have been given: stb would use whatever is in their place.
-    void check_scan() const {
-        std::size_t const count = scan_.size ? scan_[0] : 0;
-        check(count >= 1 && count <= components_.size() && scan_.size == 4 + 2 * count);
-        unsigned const first = scan_[1 + 2 * count], refines = scan_[3 + 2 * count] >> 4;
-        for (std::size_t i = 0; i < count; ++i) {
-            unsigned const tables = scan_[2 + 2 * i], constant = tables >> 4, varying = tables & 15;
-            check(constant <= 3 && varying <= 3);
-            if (!progressive_ || (first == 0 && !refines)) check(huffman_[0][constant]);
-            if (!progressive_ || first > 0) check(huffman_[1][varying]);
-        }
-    }
-
-    /// The compressed data behind a scan's head.
-    void copy_codes() {
-        Bytes const rest = file_.from(reader_.position());
-        std::size_t at = 0;
-        while (true) {
-            auto const* const next = std::find(rest.begin() + at, rest.end(), std::uint8_t{0xff});
-            at = static_cast<std::size_t>(next - rest.begin());
-            if (rest.size - at < 2) throw truncated();
-            unsigned const marker = rest[at + 1];
-            if (marker != 0 && (marker < kRestart || marker >= kRestart + 8) && marker != 0xff) break;
-            at += marker == 0xff ? 1 : 2;
-        }
-        append(canonical_, reader_.block(at));
-    }
-
-    Bytes file_;
-    Reader reader_;
-    std::vector<std::uint8_t> canonical_;
-    Metadata metadata_;
-    std::size_t width_ = 0, height_ = 0;
-    bool progressive_ = false;
-    Bytes scan_{nullptr, 0};  // the head of the last scan
-    std::vector<Component> components_;
-    bool jfif_ = false;
-    std::optional<unsigned> transform_;  // of colours, from Adobe's marker
-    bool huffman_[2][4] = {}, quantization_[4] = {};
+    Escape escape_;
+    jpeg_error_mgr errors_{};
+    jpeg_source_mgr source_{};
+    jpeg_progress_mgr progress_{};
+    jpeg_decompress_struct info_{};
 };
 
 }  // namespace
