@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 BENCH_PEERS ?= transformers-sdpa,transformers-sdpa-asap
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-backbones faults large accuracy bench cpp cpp-sanitized lint clean
+.PHONY: demo test quick test-backbones faults large accuracy bench cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -18,6 +18,10 @@ demo: $(INSTALLED)
 
 test: lint cpp
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
+# What takes a minute and a half on 2 cores, between two changes: all that needs no export and no C++ compiler.
+quick: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones"
 
 # Every backbone in every dtype, pruned and dense: 84 bundles.
 test-backbones: $(INSTALLED)

@@ -17,6 +17,22 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 # A shell starts what it runs in the background with Ctrl-C ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What takes a test out of `make quick`: a bundle, as a fixture or as a parameter that names one; an import of what
+# exports or is there to be exported; programs, in C++ or of tools/.
+SLOW_IMPORTS = ("asap_export.export", "installed_command", "short_checkpoint", "faults")
+SLOW_FOLDERS = ("cpp", "tools")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = {*item.fixturenames, *(name for name in parameters if isinstance(name, str))}
+        takes_bundle = "exported" in names or any(name.endswith("_bundle") for name in names)
+        imported = {str(getattr(value, "__module__", "")) for value in vars(item.module).values()}
+        exports = any(name.startswith(SLOW_IMPORTS) for name in imported)
+        if takes_bundle or exports or item.path.parent.name in SLOW_FOLDERS:
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:

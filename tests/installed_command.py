@@ -35,19 +35,17 @@ def run(
 
 
 def refused(
-    *arguments: str | Path,
-    folder: Path | None = None,
-    text: str = "",
-    environment: dict[str, str] | None = None,
+    *arguments: str | Path, folder: Path | None = None, environment: dict[str, str] | None = None
 ) -> str:
-    """The one line that wrong input gets: exit status 2, nothing on stdout, no traceback, nothing left."""
-    before = listing(folder) if folder else None
-    done = run(*arguments, folder=folder, status=2, text=text, environment=environment)
+    """The one line that wrong input gets: exit status 2, nothing on stdout, no traceback."""
+    return the_refusal(run(*arguments, folder=folder, status=2, environment=environment))
+
+
+def the_refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line that a command printed."""
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    if folder:
-        assert listing(folder) == before
     return lines[0]
 
 

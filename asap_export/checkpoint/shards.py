@@ -1,11 +1,12 @@
 """Where each tensor lies in a checkpoint's safetensors files, found from their headers alone."""
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from asap_export.errors import UserError
 from asap_export.spec import Dtype
@@ -14,7 +15,7 @@ __all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "same_bytes", "shard_
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-DTYPES: dict[str, tuple[Dtype, int]] = {"F32": ("fp32", 4), "F16": ("fp16", 2), "BF16": ("bf16", 2)}
+DTYPES: dict[str, Dtype] = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,31 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def read_shard(file: Path) -> Iterator[TensorPlace]:
-    """The places of all tensors of one safetensors file.
+    """The places of all tensors of one safetensors file, in the order of its header.
 
-    Raises UserError where the file is missing, is no safetensors file, is shorter or longer than its header
-    says, or holds another dtype than float32, float16 and bfloat16.
+    Raises UserError where the file is missing, is no whole safetensors file, names a tensor twice, or holds
+    another dtype than float32, float16 and bfloat16. Reads no tensor.
     """
-    header, start = _header(file)
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    size = file.stat().st_size
-    if size != end:
-        found = "truncated" if size < end else "longer"
-        raise UserError(
-            f"expected {file} to have {end} bytes, found {size} ({found}); download the file again"
-        )
+    _validate(file)
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length), object_pairs_hook=_unlike_names)
+        except _NameTwice as error:
+            raise UserError(
+                f"expected each name once in the header of {file}, found {error} twice; download the file again"
+            ) from error
+    header.pop("__metadata__", None)
     for name, entry in header.items():
-        yield _place(file, name, entry, start)
+        if entry["dtype"] not in DTYPES:
+            raise UserError(
+                f"expected float32, float16 or bfloat16 weights in {file}, found {entry['dtype']} in {name!r}; "
+                "give the checkpoint before quantization"
+            )
+        first, last = entry["data_offsets"]
+        yield TensorPlace(
+            file, name, 8 + length + first, last - first, DTYPES[entry["dtype"]], tuple(entry["shape"])
+        )
 
 
 def same_bytes(one: TensorPlace, other: TensorPlace, piece: int = 1 << 24) -> bool:
@@ -89,39 +100,30 @@ def same_bytes(one: TensorPlace, other: TensorPlace, piece: int = 1 << 24) -> bo
     return True
 
 
-def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """A safetensors file's tensor entries and the byte at which its data starts."""
+def _validate(file: Path) -> None:
+    """Let the library read the header: it takes one whose tensors fill the file, in order and without a hole."""
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            start = 8 + length
-            if start > file.stat().st_size:
-                raise UserError(
-                    f"expected a safetensors header of {length} bytes in {file}, found the file's end "
-                    "(truncated, or no safetensors file); download it again"
-                )
-            header = json.loads(stream.read(length))
+        with safe_open(file, framework="numpy"):
+            pass
     except FileNotFoundError as error:
         raise UserError(f"expected the shard {file}, found no such file; download it again") from error
-    except ValueError as error:
+    except (SafetensorError, OSError) as error:
+        why = str(error).removeprefix("Error while deserializing header: ")
         raise UserError(
-            f"expected a safetensors header in {file}, found other bytes; download it again"
+            f"expected a whole safetensors file, found {file} ({file.stat().st_size:,} bytes) truncated or "
+            f"damaged: {ascii(why[:300])[1:-1]}; download it again"
         ) from error
-    header.pop("__metadata__", None)
-    return header, start
 
 
-def _place(file: Path, name: str, entry: dict[str, Any], start: int) -> TensorPlace:
-    if entry["dtype"] not in DTYPES:
-        raise UserError(
-            f"expected float32, float16 or bfloat16 weights in {file}, found {entry['dtype']} in {name}; "
-            "give the checkpoint before quantization"
-        )
-    dtype, itemsize = DTYPES[entry["dtype"]]
-    first, last = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    if last - first != math.prod(shape) * itemsize:
-        raise UserError(
-            f"expected {name} in {file} to have {math.prod(shape) * itemsize} bytes, found {last - first}"
-        )
-    return TensorPlace(file, name, start + first, last - first, dtype, shape)
+class _NameTwice(Exception):
+    pass
+
+
+def _unlike_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the header. The library lets two entries of one name pass where they are alike."""
+    entries: dict[str, Any] = {}
+    for name, entry in pairs:
+        if name in entries:
+            raise _NameTwice(repr(name[:300]))
+        entries[name] = entry
+    return entries

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from asap_export.checkpoint.sources import DEMO
-from asap_export.checkpoint.tokenizer_parts import refused_by_cpp
+from asap_export.checkpoint.tokenizer_parts import SPLIT_PATTERNS, refused_by_cpp
 
 
 @pytest.fixture
@@ -28,10 +28,17 @@ def test_another_model_is_refused() -> None:
     assert said == "expected BPE as model, found WordPiece"
 
 
+def test_what_may_come_once_is_refused_a_second_time(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel()] * 2)
+    said = refused_by_cpp(tokenizer.to_str())
+    assert said == "expected one ByteLevel as pre_tokenizer.pretokenizers[1], found a second"
+
+
 @pytest.mark.parametrize(
     ("pattern", "known"),
-    [(r"\p{N}{1,3}| ?[^\s\p{L}]+\s+(?!\S)", True), (r"\p{Lu}\p{L}*", False), ("a++", False)],
+    [(SPLIT_PATTERNS["Qwen2"], True), (SPLIT_PATTERNS["Qwen2"] + "|.", False), (r"\p{L}+", False)],
 )
-def test_patterns_are_read(tokenizer: Tokenizer, pattern: str, known: bool) -> None:
+def test_patterns_are_known_as_a_whole(tokenizer: Tokenizer, pattern: str, known: bool) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
-    assert (refused_by_cpp(tokenizer.to_str()) is None) == known
+    said = None if known else "expected the pattern of GPT-2, Llama 3 or Qwen2 as pre_tokenizer.pattern.Regex"
+    assert refused_by_cpp(tokenizer.to_str()) == (said and f"{said}, found another")

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from installed_command import IMAGES, run
+from command import run
+from installed_command import IMAGES
 from short_checkpoint import write_short_checkpoint
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")

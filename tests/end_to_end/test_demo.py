@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from installed_command import IMAGES, run
+from command import run
+from installed_command import IMAGES
 
 from asap_export.pruning.config import Budget
 from asap_export.report.flops import flops_facts

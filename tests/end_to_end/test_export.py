@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from installed_command import IMAGES, refused, run
+import installed_command
+from command import refused, run
+from installed_command import IMAGES
 from short_checkpoint import write_short_checkpoint
 
 
@@ -21,7 +23,7 @@ def with_normalizer(checkpoint: Path, kind: str) -> Path:
 def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
     model = write_short_checkpoint(tmp_path / "short")
     export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9")
-    done = run(*export, folder=tmp_path)
+    done = installed_command.run(*export, folder=tmp_path)
     bundle = tmp_path / "short.bundle"
     assert "asap-export verify short.bundle\n" in done.stdout
     assert "40 of at most 336 visual tokens of an image, 237.3 on average over 3 layers" in done.stdout

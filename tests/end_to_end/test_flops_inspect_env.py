@@ -3,15 +3,16 @@ import os
 import subprocess
 from pathlib import Path
 
+import installed_command
 import pytest
 from bundle_cases import write_bundle
-from installed_command import COMMAND, refused, run
+from command import refused, run
 
 ROWS = json.loads((Path(__file__).parents[1] / "pruning/flops_reference.json").read_text())["rows"]
 
 
 def test_help_names_every_subcommand() -> None:
-    said = run("--help").stdout
+    said = installed_command.run("--help").stdout
     for name in ("run", "verify", "inspect", "flops", "env", "--engine", "--keep-ratio", "--max-images"):
         assert name in said
 
@@ -64,7 +65,9 @@ def test_env_says_what_a_bug_report_needs() -> None:
 def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([COMMAND, "flops"], stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    done = subprocess.run(
+        [installed_command.COMMAND, "flops"], stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
 

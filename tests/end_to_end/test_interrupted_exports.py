@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from installed_command import COMMAND, ENVIRONMENT, listing, refused, run
+from command import refused, run
+from installed_command import COMMAND, ENVIRONMENT, listing
 from short_checkpoint import write_short_checkpoint
 
 

@@ -1,7 +1,4 @@
-"""What an export refuses before the long work starts: one line, exit status 2, nothing on the disk.
-
-Options are refused within this process: two dozen starts of the command would take longer than all else here.
-"""
+"""What an export refuses before the long work starts: one line, exit status 2, nothing on the disk."""
 
 import json
 import shutil
@@ -9,10 +6,10 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+import installed_command
 import pytest
-from installed_command import COMMAND, ENVIRONMENT, listing, refused
-
-from asap_export.cli.app import WRONG_INPUT, exit_status
+from command import refused
+from installed_command import COMMAND, ENVIRONMENT
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ def test_another_architecture(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_folder_without_the_hub(tmp_path: Path) -> None:
-    said = refused("--model", "nowhere/nothing", "--output", "out", folder=tmp_path)
+    said = installed_command.refused("--model", "nowhere/nothing", "--output", "out", folder=tmp_path)
     assert "expected the folder nowhere/nothing, or, as HF_HUB_OFFLINE is set" in said
 
 
@@ -101,21 +98,8 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
     ],
     ids=lambda case: "" if isinstance(case, str) else " ".join(case),
 )
-def test_options_that_do_not_fit(
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    said: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = listing(tmp_path)
-    assert exit_status(["--model", "checkpoint", "--output", "out", *arguments]) == WRONG_INPUT
-    shown = capsys.readouterr()
-    [line] = shown.err.splitlines()
-    assert line.startswith("error: ") and said in line
-    assert shown.out == "" and listing(tmp_path) == before
+def test_options_that_do_not_fit(checkpoint: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    assert said in refused("--model", "checkpoint", "--output", "out", *arguments, folder=tmp_path)
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import installed_command
 import pytest
-from installed_command import ENVIRONMENT, IMAGES, refused, run
+from command import refused, run
+from installed_command import IMAGES
 
 MAT, SIGN = IMAGES / "mat.png", IMAGES / "sign.png"
 QUESTION = ("--prompt", "What is on the mat?", "--max-new-tokens", "6")
@@ -14,7 +16,7 @@ QUESTION = ("--prompt", "What is on the mat?", "--max-new-tokens", "6")
 
 @pytest.fixture(scope="module")
 def answered(pruned_bundle: Path) -> subprocess.CompletedProcess[str]:
-    return run("run", pruned_bundle, "--image", MAT, *QUESTION)
+    return installed_command.run("run", pruned_bundle, "--image", MAT, *QUESTION)
 
 
 def test_the_answer_is_on_stdout_and_what_it_took_on_stderr(
@@ -35,7 +37,9 @@ import asap_export
 model = asap_export.load({str(pruned_bundle)!r})
 print(model.generate([{str(MAT)!r}], "What is on the mat?", max_new_tokens=6).text)
 """
-    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=installed_command.ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.stdout == answered.stdout
 
 

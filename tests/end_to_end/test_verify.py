@@ -3,9 +3,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import installed_command
 import onnx
 import pytest
-from installed_command import IMAGES, refused, run
+from command import refused, run
+from installed_command import IMAGES
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.bundle import FileInfo, sha256_of
@@ -18,12 +20,12 @@ def copy(pruned_bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_bundle_passes_and_keeps_the_report(copy: Path) -> None:
-    said = run("verify", copy).stdout.splitlines()
+    said = installed_command.run("verify", copy).stdout.splitlines()
     assert [line.split()[:2] for line in said[:5]] == [
         ["✓", level] for level in ("inputs", "operators", "graphs", "cut", "answers")
     ]
     assert said[5].startswith("PASS") and said[-1].startswith(f"next: asap-export run {copy}")
-    everything = run("verify", copy, "--verbose").stdout
+    everything = run("verify", copy, "--image", IMAGES / "mat.png", "--verbose").stdout
     assert "AsapMerge.merged" in everything and "keys of all layers" in everything
     assert json.loads((copy / "parity.json").read_text())["verdict"] == "PASS"
     assert json.loads(run("inspect", copy, "--json").stdout)["parity"]

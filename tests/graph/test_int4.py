@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from command import refused, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from installed_command import refused, run
 from onnx.reference import ReferenceEvaluator
 from safetensors import safe_open
 from safetensors.numpy import save_file

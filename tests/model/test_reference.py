@@ -132,30 +132,42 @@ def test_every_sequence_of_a_batch_is_pruned_as_if_alone(processor, reference, p
         assert torch.equal(together.tokens[row], alone.tokens[0])
 
 
+@pytest.fixture(scope="module")
+def batch_that_differs(processor):
+    """Rows with two images, one, and none."""
+    texts, images = CASES["a batch"]
+    return inputs_of(processor, [texts[2], texts[0], texts[1]], [images[1], images[2], images[0]])[1]
+
+
+def logits_of_turns(model, prompt, keep):
+    """Of a prompt, of the same as a later turn, and of a step behind both."""
+    first, state = model.prefill(prompt, keep)
+    later, state = model.prefill(prompt, keep, state)
+    return first.logits, later.logits, model.step(torch.full((3, 1), 7), state)[0].logits
+
+
+@pytest.fixture(scope="module")
+def dense_logits(reference, batch_that_differs):
+    return logits_of_turns(reference(method="none"), batch_that_differs, 1)
+
+
 @pytest.mark.parametrize(
     "pruning",
     [{}, {"score": "received"}, {"score": "text"}, {"score": "salience"}, {"trim_early_kv": False}],
     ids=str,
 )
-def test_a_row_that_loses_no_visual_token_is_the_dense_model_s(processor, reference, pruning):
-    """The rows have two images, one, and none. Among all that merges, a token too many would be seen."""
-    model, dense = reference(threshold=-1.0, **pruning), reference(method="none")
-    texts, images = CASES["a batch"]
-    prompt = inputs_of(processor, [texts[2], texts[0], texts[1]], [images[1], images[2], images[0]])[1]
-    visual = (prompt.input_ids == processor.image_token_id).sum(dim=1)
-    for keep, rows in ((int(visual[0]), 3), (int(visual[0]) - 1, 2)):
-        _, first = model.prefill(prompt, keep)
-        _, whole = dense.prefill(prompt, keep)
-        for context in (None, (first, whole)):  # a prompt, and the same as a later turn
-            past, dense_past = context or (None, None)
-            found, after = model.prefill(prompt, keep, past)
-            expected, dense_after = dense.prefill(prompt, keep, dense_past)
-            torch.testing.assert_close(found.logits[-rows:], expected.logits[-rows:], rtol=1e-5, atol=1e-5)
-            lost = 3 - rows
-            assert not lost or not torch.allclose(found.logits[:lost], expected.logits[:lost], atol=1e-3)
-        token = torch.full((3, 1), 7)
-        found, expected = model.step(token, after)[0], dense.step(token, dense_after)[0]
-        torch.testing.assert_close(found.logits[-rows:], expected.logits[-rows:], rtol=1e-5, atol=1e-5)
+def test_a_row_that_loses_no_visual_token_is_the_dense_model_s(
+    processor, reference, batch_that_differs, dense_logits, pruning
+):
+    """Among all that merges, a token too many would be seen."""
+    model = reference(threshold=-1.0, **pruning)
+    visual = (batch_that_differs.input_ids == processor.image_token_id).sum(dim=1)
+    for keep, lost in ((int(visual[0]), 0), (int(visual[0]) - 1, 1)):
+        found = logits_of_turns(model, batch_that_differs, keep)
+        for logits, expected in zip(found, dense_logits, strict=True):
+            torch.testing.assert_close(logits[lost:], expected[lost:], rtol=1e-5, atol=1e-5)
+        for logits, expected in zip(found[:2], dense_logits[:2], strict=True):
+            assert not lost or not torch.allclose(logits[:lost], expected[:lost], atol=1e-3)
 
 
 def test_the_cache_is_short_after_the_cut_and_positions_go_on(processor, reference):

@@ -19,20 +19,19 @@ IMAGES = Path(__file__).parents[2] / "examples" / "images"
 NEW_TOKENS = 16
 
 
-@pytest.fixture(scope="module", params=["LLaVA-NeXT", "LLaVA-1.5"])
-def architecture(request):
+@pytest.fixture(scope="module", params=["dense_bundle", "llava_1_5_bundle"], ids=["LLaVA-NeXT", "LLaVA-1.5"])
+def bundle_name(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def dense(architecture, request):
-    name = "dense_bundle" if architecture == "LLaVA-NeXT" else "llava_1_5_bundle"
-    return asap_export.load(request.getfixturevalue(name), provider="cpu", threads=1)
+def dense(bundle_name, request):
+    return asap_export.load(request.getfixturevalue(bundle_name), provider="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def llava(architecture, request):
-    name = "random_checkpoint" if architecture == "LLaVA-NeXT" else "llava_1_5_checkpoint"
+def llava(bundle_name, request):
+    name = "random_checkpoint" if bundle_name == "dense_bundle" else "llava_1_5_checkpoint"
     return load_model(open_checkpoint(request.getfixturevalue(name)), "fp32")
 
 

@@ -160,7 +160,10 @@ std::vector<NormalizerStep> normalizer_of(Field const& normalizer) {
 
 Split split_of(Field const& step) {
     if (step["behavior"].text() != "Isolated") refuse(step["behavior"].where, "Isolated", step["behavior"].text());
-    return {step["pattern"]["Regex"].some_text()};
+    Field const expression = step["pattern"]["Regex"];
+    std::optional<SplitPattern> const pattern = split_pattern(expression.text());
+    if (!pattern) refuse(expression.where, "the pattern of GPT-2, Llama 3 or Qwen2", "another");
+    return {*pattern};
 }
 
 std::vector<PreTokenizerStep> pre_tokenizer_of(Field const& pre_tokenizer) {
@@ -168,14 +171,15 @@ std::vector<PreTokenizerStep> pre_tokenizer_of(Field const& pre_tokenizer) {
     int bytes = 0;
     if (pre_tokenizer.missing()) return steps;
     for_each_step(pre_tokenizer, "pretokenizers", [&](std::string const& type, Field const& step) {
+        if (type == "ByteLevel" && bytes++ > 0) refuse(step.where, "one ByteLevel", "a second");
         if (type == "Split")
             steps.emplace_back(split_of(step));
-        else if (type == "ByteLevel" && bytes++ == 0)
+        else if (type == "ByteLevel")
             steps.emplace_back(byte_level_of(step));
         else if (type == "Metaspace")
             steps.emplace_back(metaspace_of(step));
         else
-            refuse(step.where, "one ByteLevel, Metaspace, Sequence or Split", type);
+            refuse(step.where, "ByteLevel, Metaspace, Sequence or Split", type);
     });
     check_count(steps.size(), pre_tokenizer);
     return steps;
@@ -197,8 +201,8 @@ std::vector<TemplatePart> post_processor_of(Field const& post_processor) {
     if (!post_processor.missing())
         for_each_step(post_processor, "processors", [&](std::string const& type, Field const& step) {
             if (type == "ByteLevel") return;  // it places tokens in the text, which nobody asks for here
-            if (type != "TemplateProcessing" || !parts.empty())
-                refuse(step.where, "ByteLevel, Sequence or one TemplateProcessing", type);
+            if (type != "TemplateProcessing") refuse(step.where, "ByteLevel, Sequence or TemplateProcessing", type);
+            if (!parts.empty()) refuse(step.where, "one TemplateProcessing", "a second");
             step["single"].for_each(
                 [&](Field const& part) { parts.push_back(template_part_of(part, step["special_tokens"])); });
             if (parts.empty()) refuse(step["single"].where, "a template with a part", "an empty list");

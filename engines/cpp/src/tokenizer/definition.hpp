@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "tokenizer/split_pattern.hpp"
+
 namespace asap::detail::tokens {
 
 struct AddedToken {
@@ -34,7 +36,7 @@ using NormalizerStep = std::variant<Prepend, Replace, Nfc>;
 
 /// Steps of a pre-tokenizer: text to pieces that no token crosses. Metaspace and ByteLevel decode, too.
 struct Split {
-    std::string pattern;  // matches and what lies between them are pieces
+    SplitPattern pattern;
 };
 struct ByteLevel {  // each byte a printable character
     bool add_prefix_space = false;

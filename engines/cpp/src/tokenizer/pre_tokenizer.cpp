@@ -10,9 +10,6 @@ namespace asap::detail::tokens {
 
 namespace {
 
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 bool starts_with(std::string_view text, std::string_view start) { return text.substr(0, start.size()) == start; }
 
 /// Text with another character for spaces, one of them in front where the scheme asks for it.
@@ -29,12 +26,12 @@ std::string with_metaspaces(std::string_view text, bool is_start, Metaspace cons
 PreTokenizer::PreTokenizer(std::vector<PreTokenizerStep> const& steps) {
     for (PreTokenizerStep const& step : steps) {
         if (auto const* const split = std::get_if<Split>(&step)) {
-            parts_.emplace_back(SplitPattern(split->pattern));
+            parts_.emplace_back(split->pattern);
         } else if (auto const* const metaspace = std::get_if<Metaspace>(&step)) {
             parts_.emplace_back(*metaspace);
         } else if (auto const* const byte_level = std::get_if<ByteLevel>(&step)) {
             if (byte_level->add_prefix_space) parts_.emplace_back(PrefixSpace{});
-            if (byte_level->use_regex) parts_.emplace_back(SplitPattern(kGpt2Pattern));
+            if (byte_level->use_regex) parts_.emplace_back(SplitPattern::gpt2);
             parts_.emplace_back(Bytes{});
         }
     }
@@ -48,7 +45,7 @@ void PreTokenizer::run(std::size_t index, std::string_view text, bool is_start, 
     };
     Part const& part = parts_[index];
     if (auto const* const pattern = std::get_if<SplitPattern>(&part)) {
-        pattern->split(text, next);
+        tokens::split(*pattern, text, next);
     } else if (std::holds_alternative<PrefixSpace>(part)) {
         run(index + 1, starts_with(text, " ") ? std::string(text) : " " + std::string(text), is_start, piece);
     } else if (std::holds_alternative<Bytes>(part)) {

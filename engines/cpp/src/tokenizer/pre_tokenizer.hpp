@@ -18,7 +18,6 @@ using PieceCallback = std::function<void(std::string_view)>;
 /// Thread-safe.
 class PreTokenizer {
 public:
-    /// Throws `Error` where a pattern is not known.
     explicit PreTokenizer(std::vector<PreTokenizerStep> const& steps);
 
     /// Splits what lies between two added tokens. `is_start` says whether it starts the whole text.
