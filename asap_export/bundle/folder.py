@@ -8,11 +8,22 @@ from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavour, GraphN
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
-__all__ = ["MANIFEST", "PARITY", "PARTIAL", "TOKENIZER", "WEIGHTS", "Bundle", "inside", "read_manifest"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "MANIFEST",
+    "PARITY",
+    "PARTIAL",
+    "TOKENIZER",
+    "WEIGHTS",
+    "Bundle",
+    "inside",
+    "read_manifest",
+]
 
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
@@ -98,6 +109,11 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         """The tokenizer in one file, for programs without transformers."""
         return self.path / TOKENIZER
+
+    @property
+    def chat_template_path(self) -> Path | None:
+        """The chat template in Jinja, where there is one and the manifest has no parts of it."""
+        return self.path / CHAT_TEMPLATE if CHAT_TEMPLATE in self.manifest.files else None
 
     @property
     def parity_path(self) -> Path:
