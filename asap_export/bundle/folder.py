@@ -39,11 +39,12 @@ class Bundle:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, hash_weights: bool = False, progress: ProgressCallback = no_progress
+        cls, path: str | Path, *, hash_all: bool = False, progress: ProgressCallback = no_progress
     ) -> "Bundle":
-        """The bundle in the folder ``path``: all sizes are checked, and all hashes but those of the weights.
+        """The bundle in the folder ``path``: all sizes are checked, and the hashes of all but weights and
+        engines, which may be larger than memory.
 
-        ``hash_weights`` checks the hashes of the weights too. Raises UserError with the reason where anything
+        ``hash_all`` checks theirs too. Raises UserError with the reason where anything
         is missing, altered, outside the folder, or written by a release with another manifest.
         """
         path = Path(path)
@@ -60,17 +61,18 @@ class Bundle:
         bundle._check_listing()
         try:
             bundle._check_files(progress)
-            if hash_weights:
-                bundle.check_weights(progress)
+            if hash_all:
+                bundle.check_large_files(progress)
         except OSError as error:
             raise UserError(
                 f"expected readable files in {path}, found {error.strerror}: {error.filename}"
             ) from error
         return bundle
 
-    def check_weights(self, progress: ProgressCallback = no_progress) -> None:
-        """Check the hashes of the weights, which opening leaves out. Raises UserError where one is altered."""
-        self._check_hashes([name for name in self.manifest.files if name.startswith(WEIGHTS)], progress)
+    def check_large_files(self, progress: ProgressCallback = no_progress) -> None:
+        """Check the hashes of weights and engines, which opening leaves out. Raises UserError where one is
+        altered."""
+        self._check_hashes(self._large_files(), progress)
 
     def graph_path(self, name: GraphName) -> Path:
         """The ONNX file of ``preprocess``, ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
@@ -138,7 +140,13 @@ class Bundle:
             size = path.stat().st_size
             if size != files[name].size:
                 raise UserError(f"expected {files[name].size} bytes in {name}, found {size}; {_AGAIN}")
-        self._check_hashes([name for name in files if not name.startswith(WEIGHTS)], progress)
+        large = set(self._large_files())
+        self._check_hashes([name for name in files if name not in large], progress)
+
+    def _large_files(self) -> list[str]:
+        """Weights and engines: gigabytes, where all else comes to a few megabytes."""
+        engines = {engine.file for engine in self.manifest.engines}
+        return [name for name in self.manifest.files if name.startswith(WEIGHTS) or name in engines]
 
     def _check_hashes(self, names: list[str], progress: ProgressCallback) -> None:
         paths = {name: inside(self.path, name) for name in names}

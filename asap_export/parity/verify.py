@@ -94,7 +94,7 @@ def verify(
     check_layers(bundle, layers, provider)
     checkpoint = open_source(bundle, model, revision, progress)
     check_memory(checkpoint, bundle.manifest, layers)
-    bundle.check_weights(progress)
+    bundle.check_large_files(progress)
     check_source(bundle, checkpoint, progress)
     with subject_of(bundle, provider, layers) as subject:
         limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
