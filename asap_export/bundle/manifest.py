@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -256,6 +255,8 @@ def _validator() -> Draft202012Validator:
 
 def tool_versions() -> dict[str, str]:
     """Installed versions of the packages that shape a bundle; those not installed are left out."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not for reading one
+
     found = {}
     for name in _TOOLS:
         try:
