@@ -9,6 +9,7 @@ from typing import Literal
 import onnx
 
 from asap_export.bundle import (
+    CHAT_TEMPLATE,
     TOKENIZER,
     Bundle,
     BundleWriter,
@@ -25,7 +26,7 @@ from asap_export.bundle.presets import find_preset
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor
 from asap_export.checkpoint.shards import TensorPlace
-from asap_export.checkpoint.tokenizer import tokenizer_json
+from asap_export.checkpoint.tokenizer import chat_template, tokenizer_json
 from asap_export.checkpoint.tokenizer_parts import refused_by_cpp
 from asap_export.engine import (
     USUAL,
@@ -48,8 +49,8 @@ from asap_export.memory import available_memory
 from asap_export.model.anyres import TileGeometry
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
-from asap_export.runtime.prompt import PromptReader
-from asap_export.runtime.template import prompt_info
+from asap_export.runtime.template import WholeTemplate
+from asap_export.runtime.template_parts import prompt_info, self_contained
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
 __all__ = ["ExportRequest", "Exported", "export"]
@@ -131,7 +132,9 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
     place = str(checkpoint.folder)
     preprocess = preprocess_graph(processor, TileGeometry.of(checkpoint.spec), place)
     tokenizer = tokenizer_json(processor, place)
-    prompt, template_refused = prompt_info(PromptReader(checkpoint.folder, checkpoint.spec))
+    template = chat_template(processor)
+    whole = WholeTemplate(processor.apply_chat_template if template else None, processor.image_token)
+    prompt, template_refused = prompt_info(whole, template, processor.tokenizer.bos_token)
     cpu_passes, passes_refused = passes_for(checkpoint.spec.head_dim, request.cpu_passes)
 
     with BundleWriter(_output(request, checkpoint), request.overwrite) as writer:
@@ -145,6 +148,9 @@ def export(request: ExportRequest, progress: ProgressCallback = no_progress) -> 
         for file in _small_files(checkpoint.folder):
             put(file, "config.json" if file.name == "config.json" else f"processor/{file.name}")
         (writer.path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+        if template and prompt.template is None:
+            text = self_contained(template, processor.tokenizer.special_tokens_map)
+            (writer.path / CHAT_TEMPLATE).write_text(text, encoding="utf-8")
         onnx.save(preprocess, writer.path / f"{PREPROCESS}.onnx")
         written = write_graphs(
             checkpoint,

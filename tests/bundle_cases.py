@@ -6,10 +6,13 @@ from asap_export.bundle import (
     Bundle,
     BundleWriter,
     CpuDecoder,
+    EngineInfo,
     GraphInfo,
     Limits,
     Manifest,
+    Profile,
     PromptInfo,
+    ShapeRange,
     Source,
     TemplateInfo,
     TensorInfo,
@@ -91,6 +94,14 @@ def example_manifest() -> Manifest:
             ),
         ),
         cpu_decoder=CpuDecoder("decoder.cpu.onnx", (embeds, kept, past), (logits,), ("fused-attention",)),
+    )
+
+
+def example_engine(version: str) -> EngineInfo:
+    """The decoder's, for a TensorRT-RTX of this version."""
+    profile = Profile("generation", {"inputs_embeds": ShapeRange((1, 1, 256), (1, 1, 256), (1, 1, 256))})
+    return EngineInfo(
+        "decoder", "engines/decoder.tensorrt_rtx.engine", "tensorrt_rtx", version, ("12.0",), (profile,)
     )
 
 

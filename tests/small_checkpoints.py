@@ -35,6 +35,7 @@ __all__ = [
     "VISIONS",
     "SmallModel",
     "old_name",
+    "small_config",
     "small_model",
     "write_checkpoint",
 ]
@@ -120,12 +121,12 @@ EVERY_MODEL = [
 ]
 
 
-def small_model(model: SmallModel) -> PreTrainedModel:
-    """The model in float32 with lively random weights: no matrix, bias or norm is at its initial value."""
+def small_config(model: SmallModel) -> PreTrainedConfig:
+    """The configuration of ``small_model``."""
     config_class, changes = LANGUAGE_MODELS[model.language]
     text = config_class(**{**SIZES, **changes})
     grid = {"image_grid_pinpoints": PINPOINTS} if model.architecture == "llava_next" else {}
-    config = ARCHITECTURES[model.architecture](
+    return ARCHITECTURES[model.architecture](
         text_config=text,
         vision_config=VISION_TOWER,
         image_token_index=model_config()["image_token_index"],
@@ -133,8 +134,12 @@ def small_model(model: SmallModel) -> PreTrainedModel:
         **grid,
         **VISIONS[model.vision],
     )
+
+
+def small_model(model: SmallModel) -> PreTrainedModel:
+    """The model in float32 with lively random weights: no matrix, bias or norm is at its initial value."""
     torch.manual_seed(3)
-    llava = AutoModelForImageTextToText.from_config(config)
+    llava = AutoModelForImageTextToText.from_config(small_config(model))
     for name, parameter in llava.named_parameters():
         if parameter.dim() > 1:
             parameter.data.normal_(0, 1.5 * parameter[0].numel() ** -0.5)

@@ -12,6 +12,7 @@ from asap_export.bench.staged import Inputs, Integers, some_token
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.generate import kept_length
 from asap_export.runtime.model import Model, load
+from asap_export.runtime.prompt import PromptReader
 from asap_export.runtime.providers import Provider
 from asap_export.runtime.session import Tensor
 
@@ -29,7 +30,7 @@ class BundleModel:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.spec = model.spec
-        self.reader = model.reader
+        self.reader: PromptReader = model.reader
 
     def vision(self, inputs: Inputs) -> Tensor:
         return self.model.graphs.image_features(inputs.pixel_values, inputs.gather_index)

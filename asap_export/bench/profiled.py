@@ -36,7 +36,7 @@ class ProfiledRunner:
         embedding = OnnxRuntimeSession(bundle.graph_path("embed_tokens"), "cpu", threads)
         preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", threads)
         sessions = Sessions(vision, embedding, self._decoder)
-        model = Model(bundle, sessions, "cpu", preprocess=preprocess, caches=cache_form(bundle, "cpu"))
+        model = Model(bundle, sessions, preprocess, "cpu", caches=cache_form(bundle, "cpu"))
         self._runner = StagedRunner(BundleModel(model), resident)
         self.weights = self._runner.weights
 

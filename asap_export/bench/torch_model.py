@@ -18,6 +18,7 @@ from asap_export.checkpoint.loading import load_model
 from asap_export.errors import UserError
 from asap_export.model.attention import Observer
 from asap_export.model.reference import Context, Reference
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.prompt import PromptReader
 
@@ -32,7 +33,7 @@ def open_transformers(contender: Contender) -> "DenseModel | CompiledModel | Pru
     ``open_checkpoint``."""
     checkpoint = open_checkpoint(Path(contender.source))
     llava = load_model(checkpoint, "fp32")
-    reader = PromptReader(checkpoint.folder, checkpoint.spec)
+    reader = ProcessorReader(checkpoint.folder, checkpoint.spec)
     if contender.prunes:
         pruning = PruningConfig(**contender.pruning)  # type: ignore[arg-type]  # came as JSON from one
         return PrunedModel(llava, checkpoint.spec, reader, pruning, contender.attention)

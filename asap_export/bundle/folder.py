@@ -13,6 +13,7 @@ from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavour, GraphN
 from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = [
+    "CHAT_TEMPLATE",
     "MANIFEST",
     "PARITY",
     "PARTIAL",
@@ -27,6 +28,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
@@ -40,12 +42,13 @@ class Bundle:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, hash_weights: bool = False, progress: ProgressCallback = no_progress
+        cls, path: str | Path, *, hash_all: bool = False, progress: ProgressCallback = no_progress
     ) -> "Bundle":
-        """The bundle in the folder ``path``: all sizes are checked, and all hashes but those of the weights.
+        """The bundle in the folder ``path``: all sizes are checked, and the hashes of all but weights and
+        engines, which may be larger than memory.
 
-        ``hash_weights`` checks the hashes of the weights too. Raises BundleError where anything is missing,
-        altered, outside the folder, or written by a release with another manifest.
+        ``hash_all`` checks theirs too. Raises BundleError where anything is missing, altered, outside the folder,
+        or written by a release with another manifest.
         """
         path = Path(path)
         if not path.is_dir():
@@ -65,8 +68,8 @@ class Bundle:
         bundle._check_listing()
         try:
             bundle._check_files(progress)
-            if hash_weights:
-                bundle.check_weights(progress)
+            if hash_all:
+                bundle.check_large_files(progress)
         except OSError as error:
             raise BundleError(
                 "unreadable",
@@ -75,9 +78,10 @@ class Bundle:
             ) from error
         return bundle
 
-    def check_weights(self, progress: ProgressCallback = no_progress) -> None:
-        """Check the hashes of the weights, which opening leaves out. Raises BundleError where one is altered."""
-        self._check_hashes([name for name in self.manifest.files if name.startswith(WEIGHTS)], progress)
+    def check_large_files(self, progress: ProgressCallback = no_progress) -> None:
+        """Check the hashes of weights and engines, which opening leaves out. Raises BundleError where one is
+        altered."""
+        self._check_hashes(self._large_files(), progress)
 
     def graph_path(self, name: GraphName) -> Path:
         """The ONNX file of ``preprocess``, ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
@@ -118,6 +122,11 @@ class Bundle:
         return self.path / TOKENIZER
 
     @property
+    def chat_template_path(self) -> Path | None:
+        """The chat template in Jinja, where there is one and the manifest has no parts of it."""
+        return self.path / CHAT_TEMPLATE if CHAT_TEMPLATE in self.manifest.files else None
+
+    @property
     def parity_path(self) -> Path:
         """Where ``verify`` leaves its report; the file need not exist."""
         return self.path / PARITY
@@ -140,7 +149,13 @@ class Bundle:
             size = path.stat().st_size
             if size != files[name].size:
                 raise _refused("wrong_size", name, f"{files[name].size} bytes in {name}", str(size))
-        self._check_hashes([name for name in files if not name.startswith(WEIGHTS)], progress)
+        large = set(self._large_files())
+        self._check_hashes([name for name in files if name not in large], progress)
+
+    def _large_files(self) -> list[str]:
+        """Weights and engines: gigabytes, where all else comes to a few megabytes."""
+        engines = {engine.file for engine in self.manifest.engines}
+        return [name for name in self.manifest.files if name.startswith(WEIGHTS) or name in engines]
 
     def _check_hashes(self, names: list[str], progress: ProgressCallback) -> None:
         paths = {name: inside(self.path, name) for name in names}

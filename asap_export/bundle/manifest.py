@@ -6,7 +6,6 @@ that is published as ``manifest.schema.json`` beside this file; tests hold file 
 
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -301,6 +300,8 @@ def schema_text() -> str:
 
 def tool_versions() -> dict[str, str]:
     """Installed versions of the packages that shape a bundle; those not installed are left out."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not for reading one
+
     found = {}
     for name in _TOOLS:
         try:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from asap_export.checkpoint.config import generation_config, read_config
 from asap_export.checkpoint.naming import by_parameter_name, empty_model
 from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
-from asap_export.checkpoint.sizes import generation_config, model_spec, read_config
+from asap_export.checkpoint.sizes import model_spec
 from asap_export.checkpoint.sources import locate
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.spec import Dtype, ModelSpec

@@ -1,36 +1,36 @@
-"""A checkpoint's config.json: whether this project can export it, and its sizes in plain numbers."""
+"""A checkpoint's config.json: whether this project can export it, and its sizes in plain numbers.
+
+``config`` is transformers' own or a ``plain_config``: the same names, read without transformers.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, LlavaConfig, LlavaNextConfig, PreTrainedConfig
-
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
 from asap_export.spec import Dtype, ModelSpec
 
-__all__ = ["ARCHITECTURES", "TEXT_MODELS", "generation_config", "model_spec", "read_config"]
+__all__ = ["check_config", "model_spec", "read_json"]
 
-# Of each model type the class of the model, as config.json names it, and that of its configuration.
-ARCHITECTURES: dict[str, tuple[str, type[PreTrainedConfig]]] = {
-    "llava": ("LlavaForConditionalGeneration", LlavaConfig),
-    "llava_next": ("LlavaNextForConditionalGeneration", LlavaNextConfig),
+# Of each model type the class of the model, as config.json names it.
+ARCHITECTURES = {
+    "llava": "LlavaForConditionalGeneration",
+    "llava_next": "LlavaNextForConditionalGeneration",
 }
 TEXT_MODELS = ("llama", "mistral", "qwen2")
 VISION_MODEL = "clip_vision_model"
 SUPPORTED = (
-    f"{' or '.join(name for name, _ in ARCHITECTURES.values())} "
-    f"(language model {', '.join(TEXT_MODELS)}; vision tower CLIP)"
+    f"{' or '.join(ARCHITECTURES.values())} (language model {', '.join(TEXT_MODELS)}; vision tower CLIP)"
 )
 # Their frequencies change with the sequence length, which a graph would freeze at the traced one.
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
-def read_config(file: Path) -> PreTrainedConfig:
-    """A LLaVA-NeXT or LLaVA-1.5 checkpoint's config.json.
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a config.json of LLaVA-NeXT or LLaVA-1.5.
 
-    Raises UserError where the file is missing or damaged and where the model is none that can be exported.
+    Raises UserError where the file is missing or damaged and where it is another model's.
     """
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
@@ -40,32 +40,25 @@ def read_config(file: Path) -> PreTrainedConfig:
         raise UserError(f"expected JSON in {file}, found something else; download it again") from error
     if not isinstance(raw, dict):
         raise UserError(f"expected a JSON object in {file}, found a {type(raw).__name__}")
-    architecture, config_class = _architecture(file, raw)
-    try:
-        config = config_class.from_dict(raw)
-    except Exception as error:  # whichever field is wrong, transformers' classes raise errors of many kinds
-        reason = " ".join(str(error).split())
-        raise UserError(f"expected {file} to describe a {architecture}, found: {reason}") from error
-    _check_language_model(file, config)
-    _check_vision(file, config)
-    return config
-
-
-def _architecture(file: Path, raw: dict[str, Any]) -> tuple[str, type[PreTrainedConfig]]:
-    """The model's class name and its configuration's class."""
     model_type, named = str(raw.get("model_type")), raw.get("architectures")
     known = ARCHITECTURES.get(model_type)
-    if known is None or (named and named[0] != known[0]):
+    if known is None or (named and named[0] != known):
         found = f"{named[0]} of model type {model_type}" if named else f"model type {model_type}"
         raise UserError(f"expected {SUPPORTED}, found {found} in {file}")
     if "quantization_config" in raw:
         raise UserError(
             f"expected unquantized weights, found a quantization_config in {file}; give the original"
         )
-    return known
+    return raw
 
 
-def _check_language_model(file: Path, config: PreTrainedConfig) -> None:
+def check_config(file: Path, config: Any) -> None:
+    """Raise UserError where the model that ``config``, from ``file``, describes cannot be exported."""
+    _check_language_model(file, config)
+    _check_vision(file, config)
+
+
+def _check_language_model(file: Path, config: Any) -> None:
     text, vision = config.text_config, config.vision_config
     if text.model_type not in TEXT_MODELS or vision.model_type != VISION_MODEL:
         found = f"{text.model_type} and {vision.model_type}"
@@ -86,7 +79,7 @@ def _check_language_model(file: Path, config: PreTrainedConfig) -> None:
         )
 
 
-def _check_vision(file: Path, config: PreTrainedConfig) -> None:
+def _check_vision(file: Path, config: Any) -> None:
     chosen, most = config.vision_feature_layer, config.vision_config.num_hidden_layers
     chosen = [chosen] if isinstance(chosen, int) else chosen
     if not chosen or any(not -most - 1 <= layer <= most for layer in chosen):
@@ -111,36 +104,21 @@ def _check_vision(file: Path, config: PreTrainedConfig) -> None:
         )
 
 
-def generation_config(folder: Path, config: PreTrainedConfig) -> GenerationConfig:
-    """The folder's generation_config.json; where it has none, what transformers makes of the config.
-
-    Raises UserError where the file is damaged.
-    """
-    file = folder / "generation_config.json"
-    if not file.is_file():
-        return GenerationConfig.from_model_config(config)
-    try:
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"expected generation settings in {file}, found other content; mend or remove it"
-        ) from error
-
-
-def model_spec(config: PreTrainedConfig, generation: GenerationConfig, dtype: Dtype) -> ModelSpec:
-    """The sizes of a checkpoint stored as ``dtype``."""
+def model_spec(config: Any, generation: Any, dtype: Dtype) -> ModelSpec:
+    """The sizes of a checkpoint stored as ``dtype``; ``generation`` says first which
+    tokens begin, end and pad, and may leave each of them, or all (None), to the config."""
     text, vision = config.text_config, config.vision_config
     pinpoints = tuple((int(h), int(w)) for h, w in getattr(config, "image_grid_pinpoints", ()))
     class_token = config.vision_feature_select_strategy == "full"
     geometry = TileGeometry(vision.image_size, vision.patch_size, pinpoints, class_token)
-    eos = generation.eos_token_id if generation.eos_token_id is not None else text.eos_token_id
 
-    def chosen(name: str) -> int | None:
-        value = getattr(generation, name)
+    def chosen(name: str) -> Any:
+        value = getattr(generation, name, None)
         return value if value is not None else getattr(text, name, None)
 
+    eos = chosen("eos_token_id")
     return ModelSpec(
-        architecture=ARCHITECTURES[config.model_type][0],
+        architecture=ARCHITECTURES[config.model_type],
         text_model_type=text.model_type,
         hidden_size=text.hidden_size,
         intermediate_size=text.intermediate_size,

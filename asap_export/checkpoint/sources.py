@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from asap_export.checkpoint.hub import download_small, download_weights
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
@@ -26,6 +25,8 @@ class Source:
     def fetch(self, files: list[str], progress: ProgressCallback = no_progress) -> None:
         """Download the named files beside the small ones; a local folder is left as it is."""
         if self.revision is not None:
+            from asap_export.checkpoint.hub import download_weights  # an extra, and slow to import
+
             download_weights(self.name, files, self.revision, self.folder, progress)
 
 
@@ -50,5 +51,7 @@ def locate(
         raise UserError(f"expected a checkpoint folder or a hub id, found the file {source}; give its folder")
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise UserError(f"expected a checkpoint folder or a hub id (owner/name), found no folder {source}")
+    from asap_export.checkpoint.hub import download_small  # an extra, and slow to import
+
     snapshot = download_small(source, list(files), revision)
     return Source(snapshot, source, snapshot.name)

@@ -7,7 +7,7 @@ from transformers import ProcessorMixin
 
 from asap_export.errors import UserError
 
-__all__ = ["tokenizer_json"]
+__all__ = ["chat_template", "tokenizer_json"]
 
 # What tokenizers are told apart by: spaces at either end and in runs, line ends, digits, scripts, special tokens.
 _SAMPLES = (
@@ -19,6 +19,12 @@ _SAMPLES = (
     "👩‍👩‍👧 ﬁ Å A\u030a \u00a0\u3000 \ue000",
     "def f(x):\n    return x ** 2  # <b>&amp;</b>",
 )
+
+
+def chat_template(processor: ProcessorMixin) -> str | None:
+    """The chat template that a loaded processor uses, in Jinja; of several the default one. None without one."""
+    found: str | dict[str, str] | None = processor.chat_template
+    return found.get("default") if isinstance(found, dict) else found
 
 
 def tokenizer_json(processor: ProcessorMixin, place: str) -> str:

@@ -24,6 +24,11 @@ WRONG_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 NO_READER = 141  # 128 + SIGPIPE
 
+# What the extra "export" installs, by the names that are imported.
+EXPORT_PACKAGES = frozenset(
+    {"torch", "transformers", "onnx", "onnxscript", "onnx_ir", "polygraphy", "safetensors", "huggingface_hub"}
+)
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,6 +72,14 @@ def exit_status(arguments: Sequence[str]) -> int:
         return _refuse(str(error))
     except UsageError as error:
         return _refuse(_usage(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXPORT_PACKAGES:
+            raise
+        return _refuse(
+            f"expected the Python package {package} for this command, found none; "
+            "pip install 'asap-export[export]'"
+        )
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

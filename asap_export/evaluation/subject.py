@@ -20,10 +20,12 @@ from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.export import ExportRequest, export
 from asap_export.memory import available_memory, gigabytes
 from asap_export.parity.memory import attention_memory, weight_memory
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
-from asap_export.runtime.prompt import PromptReader
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.prompt import BundleReader, PromptReader
 from asap_export.spec import ModelSpec
 
 __all__ = ["Subject", "open_subject"]
@@ -42,13 +44,15 @@ class Subject:
     spec: ModelSpec
     files: dict[str, str]
     dtype: str
-    processor: Path
     bundle: Bundle | None
     checkpoint: Callable[[], Checkpoint] = field(compare=False)
     progress: ProgressCallback = field(default=no_progress, compare=False)
 
     def reader(self) -> PromptReader:
-        return PromptReader(self.processor, self.spec)
+        """A bundle's own, or the checkpoint's processor; both runtimes get its token ids and pixel values."""
+        if self.bundle is not None:
+            return BundleReader(self.bundle, OnnxRuntimeSession(self.bundle.graph_path("preprocess")))
+        return ProcessorReader(self.checkpoint().folder, self.spec)
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +151,7 @@ def open_subject(
 
         manifest = bundle.manifest
         return Subject(
-            str(source), manifest.model, manifest.source.files, manifest.dtype, bundle.processor_path, bundle,
+            str(source), manifest.model, manifest.source.files, manifest.dtype, bundle,
             cache(of_bundle), progress,
         )  # fmt: skip
     if model is not None:
@@ -155,8 +159,8 @@ def open_subject(
     checkpoint = open_checkpoint(source, revision, progress)
     check_processor(checkpoint.folder, checkpoint.spec)
     return Subject(
-        checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype or "fp32", checkpoint.folder,
-        None, lambda: checkpoint, progress,
+        checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype or "fp32", None,
+        lambda: checkpoint, progress,
     )  # fmt: skip
 
 

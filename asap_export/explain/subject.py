@@ -16,12 +16,12 @@ from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.decoder import Cut
 from asap_export.model.reference import Prompt, Reference
 from asap_export.parity.memory import attention_memory, weight_memory
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.quantization import quantize_in_place, quantized_file
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.runtime.prompt import Prompt as Read
-from asap_export.runtime.prompt import PromptReader
 from asap_export.spec import ModelSpec
 
 __all__ = ["Subject", "open_subject"]
@@ -36,7 +36,7 @@ class Subject:
     bundle: Bundle | None
     pruning: PruningConfig
     budget: Budget
-    reader: PromptReader
+    reader: ProcessorReader
 
     @property
     def spec(self) -> ModelSpec:
@@ -109,7 +109,7 @@ def open_subject(
     checkpoint = open_checkpoint(source, revision, progress)
     check_processor(checkpoint.folder, checkpoint.spec)
     config = _checked(PruningConfig(**pruning), checkpoint)
-    reader = PromptReader(checkpoint.folder, checkpoint.spec)
+    reader = ProcessorReader(checkpoint.folder, checkpoint.spec)
     return Subject(
         checkpoint.source, checkpoint, None, config, budget or Budget(ratio=DEFAULT_KEEP_RATIO), reader
     )
@@ -133,7 +133,7 @@ def _of_bundle(
     checkpoint = open_source(bundle, model, revision, progress)
     check_source(bundle, checkpoint, progress)
     config = _checked(replace(manifest.pruning, **pruning), checkpoint)
-    reader = PromptReader(bundle.processor_path, checkpoint.spec)
+    reader = ProcessorReader(bundle.processor_path, checkpoint.spec)
     return Subject(str(path), checkpoint, bundle, config, budget or manifest.budget, reader)
 
 

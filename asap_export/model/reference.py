@@ -103,7 +103,8 @@ class Reference:
         output = self.decoder(embeds, past_key_values=context.past, **inputs)
         kept_valid = take_tokens(new_valid, output.kept_index)
         valid = torch.cat([context.valid, kept_valid], dim=1)
-        early_valid = inputs.get("early_attention_mask", valid)
+        trims = "early_attention_mask" not in inputs
+        early_valid = valid if trims else torch.cat([context.early_valid, new_valid], dim=1)
         position = context.position + new_valid.sum(dim=1, keepdim=True)
         return output, Context(output.present, valid, early_valid, position)
 
@@ -115,14 +116,14 @@ class Reference:
         new_valid: [B, T] int64; visual: [B, T] bool.
         """
         inputs = {
-            "attention_mask": torch.cat([context.valid, new_valid], dim=1),
+            "attention_mask": _attended(context.valid, new_valid),
             "position_ids": (context.position + new_valid.cumsum(dim=1) - 1).clamp_min(0),
         }
         if self.pruning.prunes:
             length = kept_length(keep, visual, new_valid.bool())
             inputs |= {"visual_mask": visual, "kept_length": torch.tensor(length)}
         if self.pruning.prunes and not self.pruning.trim_early_kv:
-            inputs["early_attention_mask"] = torch.cat([context.early_valid, new_valid], dim=1)
+            inputs["early_attention_mask"] = _attended(context.early_valid, new_valid)
         return inputs
 
     @torch.no_grad()
@@ -188,6 +189,11 @@ class Reference:
                 return generated
             output, context = self.step(tokens, context)
             logits = output.logits
+
+
+def _attended(valid: Tensor, new_valid: Tensor) -> Tensor:
+    """The attention mask [B, P+T]; a row of padding alone, which nobody reads, attends to everything."""
+    return torch.cat([valid, new_valid], dim=1).where(new_valid.bool().any(dim=1, keepdim=True), 1)
 
 
 def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], Tensor]:

@@ -1,25 +1,26 @@
 """What a program without transformers makes of images and text, against transformers.
 
-Pixel values come from preprocess.onnx, token ids from tokenizer.json and the manifest's ``prompt``, as
-graphs/README.md says.
+Pixel values come from preprocess.onnx, token ids from tokenizer.json, the chat template from the manifest's
+``prompt`` or Jinja, as graphs/README.md says.
 """
 
 from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from asap_export.bundle import Bundle
 from asap_export.checkpoint.images import image_settings
+from asap_export.errors import UserError
 from asap_export.graph.preprocess import LARGEST_SHARE_APART, share_apart
-from asap_export.model.anyres import Size, TileGeometry, visual_token_count
+from asap_export.model.anyres import TileGeometry
 from asap_export.model.reference import Prompt as ReferencePrompt
 from asap_export.parity.cases import Case, Question
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.recording import Array, RecordedTurn, to_array
 from asap_export.parity.verdict import Check
-from asap_export.runtime.prompt import Prompt, PromptReader, Turn
-from asap_export.runtime.template import put_together
+from asap_export.runtime.prompt import BundleReader, Prompt, PromptReader
+from asap_export.runtime.template import Turn
 
 __all__ = ["InputChecks"]
 
@@ -28,13 +29,16 @@ _HISTORY = (Turn("What is that?", 0, "A cat."),)
 
 
 class InputChecks:
-    """``reader`` is transformers' side, the bundle's own processor."""
+    """``reader`` is the bundle's own, ``reference`` transformers' side, the bundle's processor."""
 
-    def __init__(self, bundle: Bundle, reader: PromptReader) -> None:
-        self._bundle, self._reader, self._prompt = bundle, reader, bundle.manifest.prompt
-        self._geometry = TileGeometry.of(bundle.manifest.model)
-        self._settings = image_settings(reader.processor, self._geometry, str(bundle.processor_path))
-        self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+    def __init__(self, bundle: Bundle, reader: BundleReader, reference: ProcessorReader) -> None:
+        self._bundle, self._reader, self._reference = bundle, reader, reference
+        self._settings = image_settings(
+            reference.processor, TileGeometry.of(bundle.manifest.model), str(bundle.processor_path)
+        )
+        self._has_template = (
+            bundle.manifest.prompt.template is not None or bundle.chat_template_path is not None
+        )
 
     def of(
         self, case: Case, turns: Sequence[RecordedTurn], prompts: Sequence[ReferencePrompt]
@@ -70,9 +74,8 @@ class InputChecks:
         for number, questions in enumerate(case.turns):
             for question in questions:
                 for last in self._last_tokens() if number else [None]:
-                    expected = self._expected(question, last)
                     total += 1
-                    if self._found(question, last, expected.image_sizes) != expected.input_ids.tolist():
+                    if not self._agree(question, last):
                         wrong.append(question.text)
         detail = f"{total - len(wrong)} of {total} prompts agree"
         if wrong:
@@ -84,31 +87,36 @@ class InputChecks:
         ends = self._bundle.manifest.model.eos_token_ids
         return [*ends[:1], next(token for token in range(len(ends) + 1) if token not in ends)]
 
-    def _expected(self, question: Question, last: int | None) -> Prompt:
-        """What the reader makes of a question, in a later turn behind the token ``last``."""
-        if self._prompt.template is None:
-            return self._reader.read(
-                question.marked_text(self._prompt.image_token), question.images, template=False
-            )
-        if last is None:
-            return self._reader.read(question.text, question.images)
-        return self._reader.read_turn(_HISTORY, question.text, question.images, last)
+    def _agree(self, question: Question, last: int | None) -> bool:
+        """Whether both make the same of a question, in a later turn behind the token ``last``: the text that the
+        template writes, and the ids."""
+        if self._has_template:
+            texts = [_written(reader, question, last) for reader in (self._reference, self._reader)]
+            if texts[0] != texts[1] or texts[0] is None:
+                return texts[0] == texts[1]
+        expected = self._ids_of(self._reference, question, last)
+        try:
+            return self._ids_of(self._reader, question, last) == expected
+        except (UserError, ValueError):  # marks and images that do not fit
+            return False
 
-    def _found(self, question: Question, last: int | None, sizes: Sequence[Size]) -> list[int]:
-        """The same without transformers; ``sizes`` are those of the question's images."""
-        template, mark, bos = self._prompt.template, self._prompt.image_token, self._prompt.bos_token
-        text = question.marked_text(mark)
-        if template is not None:
-            parts = template.first if last is None else template.later
-            text = put_together(parts, template.trims, question.text, len(question.images), mark)
-        later = template is not None and last is not None
-        if later and last in self._bundle.manifest.model.eos_token_ids:
-            text = text.removeprefix(self._tokenizer.id_to_token(last) or "")
-        special = not later and (bos is None or not text.startswith(bos))
-        whole, *others = text.split(mark)
-        if len(others) != len(sizes):
-            return []
-        for size, other in zip(sizes, others, strict=True):
-            whole += mark * visual_token_count(size, self._geometry) + other
-        ids: list[int] = self._tokenizer.encode(whole, add_special_tokens=special).ids
-        return [last, *ids] if later and last is not None else ids
+    def _ids_of(self, reader: PromptReader, question: Question, last: int | None) -> list[int]:
+        if not self._has_template:
+            text = question.marked_text(reader.image_token)
+            prompt = reader.read(text, question.images, template=False)
+        elif last is None:
+            prompt = reader.read(question.text, question.images)
+        else:
+            prompt = reader.read_turn(_HISTORY, question.text, question.images, last)
+        ids: list[int] = prompt.input_ids.tolist()
+        return ids
+
+
+def _written(reader: PromptReader, question: Question, last: int | None) -> str | None:
+    """What the chat template writes; None where it refuses."""
+    try:
+        if last is None:
+            return reader.template.first(question.text, len(question.images))
+        return reader.template.later(_HISTORY, question.text, len(question.images))
+    except Exception:  # a template may raise what it likes
+        return None

@@ -209,7 +209,7 @@ def _answer(
     turn: RecordedTurn, model: Model, cache: Cache | None, keep_for: Callable[[Array], int] | None
 ) -> Cache:
     """Let the model answer a turn; where it ends early, feed it further tokens, until enough is recorded."""
-    mark = model.reader.processor.image_token
+    mark = model.reader.image_token
     texts = [question.marked_text(mark) for question in turn.questions]
     turn.prompts = [
         model.reader.read(text, question.images, template=False)

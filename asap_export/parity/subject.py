@@ -56,9 +56,13 @@ class Subject:
     def torch_dtype(self) -> torch.dtype:
         return TORCH_DTYPES[self.dtype]
 
+    @property
+    def preprocess(self) -> OnnxRuntimeSession:
+        """A new session on the graph of that name."""
+        return OnnxRuntimeSession(self.bundle.graph_path("preprocess"), "cpu")
+
     def open(self, ears: Ears) -> Model:
         """Sessions for all three graphs, on which ``ears`` listen in."""
-        preprocess = OnnxRuntimeSession(self.bundle.graph_path("preprocess"), "cpu")
         running = self.forms[0]
         if self.provider == "tensorrt":
             sessions = open_sessions(self.bundle, self.provider)
@@ -71,7 +75,7 @@ class Subject:
             )
             sessions = Sessions(vision, embedding, running.open(self.provider))
         return Model(
-            self.bundle, ears.around(sessions), self.provider, self.dtype, preprocess, running.caches
+            self.bundle, ears.around(sessions), self.preprocess, self.provider, self.dtype, running.caches
         )
 
 

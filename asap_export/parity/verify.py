@@ -17,6 +17,7 @@ from asap_export.parity.cases import Case, built_in_cases, few_cases, prompt_of
 from asap_export.parity.graph_checks import Follower
 from asap_export.parity.input_checks import InputChecks
 from asap_export.parity.memory import check_memory
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.quantization import (
     Glance,
     QuantizationError,
@@ -32,7 +33,7 @@ from asap_export.parity.verdict import Check, Verdict, tolerance, worst
 from asap_export.parity.wiring import check_structure
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.runtime.images import read_image
-from asap_export.runtime.prompt import PromptReader
+from asap_export.runtime.prompt import BundleReader
 from asap_export.runtime.providers import Provider
 
 __all__ = ["Report", "verify"]
@@ -93,7 +94,7 @@ def verify(
     check_layers(bundle, layers, provider)
     checkpoint = open_source(bundle, model, revision, progress)
     check_memory(checkpoint, bundle.manifest, layers)
-    bundle.check_weights(progress)
+    bundle.check_large_files(progress)
     check_source(bundle, checkpoint, progress)
     with subject_of(bundle, provider, layers) as subject:
         limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
@@ -207,7 +208,11 @@ def _compare(
         quantized = quantized.compared(manifest.quantization, before, glances("Run PyTorch, quantized"))
 
     follower = Follower(reference, subject.forms, subject.torch_dtype, limit, keep_for, model.eos_token_ids)
-    inputs = InputChecks(subject.bundle, PromptReader(subject.bundle.processor_path, model))
+    inputs = InputChecks(
+        subject.bundle,
+        BundleReader(subject.bundle, subject.preprocess),
+        ProcessorReader(subject.bundle.processor_path, model),
+    )
     scale = float(llava.model.language_model.layers[0].self_attn.scaling)
     checks = [*quantized.checks]
     for form in subject.forms:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from asap_export.bundle import MANIFEST, Bundle
 from asap_export.bundle.presets import find_preset
+from asap_export.checkpoint.plain_config import read_plain_config
+from asap_export.checkpoint.sizes import model_spec
+from asap_export.checkpoint.sources import locate
 from asap_export.errors import UserError
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.pruning.flops import DecoderShape
@@ -43,8 +46,6 @@ def subject_of(source: str | Path | None, revision: str | None = None) -> Subjec
         if not path.exists() and (preset := find_preset(str(source))):
             return _undecided(preset.name, preset.decoder, preset.max_visual_tokens, "fp16")
 
-    from asap_export.checkpoint.sources import locate  # with the hub client, slow to import
-
     try:
         place = locate(source, revision, ("config.json",))
     except UserError as error:
@@ -68,11 +69,7 @@ def _of_bundle(bundle: Bundle) -> Subject:
 
 
 def _of_config(file: Path, name: str) -> Subject:
-    from transformers import GenerationConfig  # with torch, slow to import
-
-    from asap_export.checkpoint.sizes import model_spec, read_config
-
-    config = read_config(file)
+    config = read_plain_config(file)
     dtype = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
-    spec = model_spec(config, GenerationConfig(), dtype)
+    spec = model_spec(config, None, dtype)
     return _undecided(name, DecoderShape.of(spec), spec.max_visual_tokens, dtype)

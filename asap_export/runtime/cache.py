@@ -77,10 +77,10 @@ class Cache:
         return int(mask.shape[1])
 
     def plain(self, new_mask: Integers) -> bool:
-        """Whether the decoder for the CPU fuses its attention over these new tokens, mask [B, T]: none is padded,
-        and several rows have no past or are fed one token each."""
+        """Whether the decoder for the CPU fuses its attention over these new tokens, mask [B, T]: none is padded
+        but in idle rows, and several rows have no past or are fed one token each."""
         rows, new = new_mask.shape
-        unpadded = bool(new_mask.all() and self.mask.all())
+        unpadded = bool(_attended(self.mask, new_mask).all())
         return unpadded and (rows == 1 or new == 1 or not self.mask.shape[1])
 
     def inputs(self, new_mask: Integers) -> dict[str, Tensor]:
@@ -88,11 +88,11 @@ class Cache:
         positions = self.fed[:, None] + np.cumsum(new_mask, axis=1) - 1
         inputs: dict[str, Tensor] = {
             **self.layers,
-            "attention_mask": np.concatenate([self.mask, new_mask], axis=1),
+            "attention_mask": _attended(self.mask, new_mask),
             "position_ids": np.maximum(positions, 0),  # padding has no position, and nothing looks at it
         }
         if self.early_mask is not None:
-            inputs["early_attention_mask"] = np.concatenate([self.early_mask, new_mask], axis=1)
+            inputs["early_attention_mask"] = _attended(self.early_mask, new_mask)
         return inputs
 
     def grown(
@@ -118,6 +118,16 @@ class Cache:
             self.fed + new_mask.sum(axis=1),
             buffers,
         )
+
+
+def _attended(mask: Integers, new_mask: Integers) -> Integers:
+    """The attention mask [B, P+T] of new tokens, mask [B, T], behind cached ones [B, P].
+
+    A row of padding alone is idle: nobody reads what it computes, nor goes on from it. It attends to everything,
+    so that a batch in which some rows have ended is computed as one in which none has.
+    """
+    idle = ~new_mask.any(axis=1, keepdims=True)
+    return np.where(idle, 1, np.concatenate([mask, new_mask], axis=1))
 
 
 def kept_tokens(whole: Array, cached: int, kept_index: Integers) -> Array:

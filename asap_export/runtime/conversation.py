@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.images import ImageSource, as_images
-from asap_export.runtime.prompt import Turn
 from asap_export.runtime.request import Answer, Request
 from asap_export.runtime.streaming import TextCallback
+from asap_export.runtime.template import Turn
 
 if TYPE_CHECKING:
     from asap_export.runtime.model import Model

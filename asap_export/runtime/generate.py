@@ -121,7 +121,7 @@ def _prefill(
 
 def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
     """One token per row: ``last`` [B], those sampled last. Rows that are not ``running`` [B] are fed padding,
-    which changes nothing in them."""
+    which counts for nothing in them."""
     input_ids = np.where(running, last, _FILLER).astype(np.int64)[:, None]  # [B, 1]
     no_image = graphs.image_features(np.empty(0, np.float32), np.empty(0, np.int64))
     embeds = graphs.inputs_embeds(input_ids, no_image)

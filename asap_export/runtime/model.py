@@ -19,7 +19,7 @@ from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.memory import RunMemory, scores_in_blocks
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.prompt import Prompt, PromptReader
+from asap_export.runtime.prompt import BundleReader, Prompt
 from asap_export.runtime.providers import (
     Provider,
     cache_form,
@@ -51,7 +51,7 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
         bundle.graph_path("preprocess"), "cpu", threads
     )  # TensorRT cannot resize so
     sessions = open_sessions(bundle, chosen, threads, mapped)
-    model = Model(bundle, sessions, chosen, preprocess=preprocess, caches=cache_form(bundle, chosen))
+    model = Model(bundle, sessions, preprocess, chosen, caches=cache_form(bundle, chosen))
     if mapped:
         model.note = (
             "there is too little memory for these weights as float32, so they are read from disk at every step, "
@@ -79,17 +79,16 @@ def _must_stay_on_disk(bundle: Bundle) -> bool:
 class Model:
     """Made by ``load``; ``sessions`` of another ``dtype`` than the manifest's stand for a converted copy.
 
-    ``caches``: what its decoder does with them. Images go through ``preprocess``, a session on the graph of that
-    name, or without it through the checkpoint's own processor, as PyTorch's do.
+    ``preprocess`` is a session on the graph of that name; ``caches``: what the decoder does with them.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         sessions: Sessions,
+        preprocess: Session,
         provider: str = "cpu",
         dtype: str | None = None,
-        preprocess: Session | None = None,
         caches: CacheForm = PLAIN_CACHES,
     ) -> None:
         self.bundle = bundle
@@ -99,7 +98,7 @@ class Model:
         blocks = bool(caches.growing) and scores_in_blocks(bundle.manifest)
         memory = RunMemory(self.spec, blocks) if provider == "cpu" else None
         self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, caches)
-        self.reader = PromptReader(bundle.processor_path, self.spec, preprocess)
+        self.reader = BundleReader(bundle, preprocess)
 
     def generate(
         self,

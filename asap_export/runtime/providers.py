@@ -130,11 +130,7 @@ def engine_flavour(bundle: Bundle) -> Flavour:
         )
     installed = [flavour for flavour in built if find_spec(flavour) is not None]
     if not installed:
-        extra = "gpu" if built[0] == "tensorrt" else "rtx"
-        raise UserError(
-            f"expected the Python package {built[0]} for this bundle's engines, found none; "
-            f'pip install "asap-export[{extra}]"'
-        )
+        raise _missing_package(built[0], built[0])
     devices = compute_capabilities()
     if not devices:
         raise UserError(
@@ -143,10 +139,25 @@ def engine_flavour(bundle: Bundle) -> Flavour:
     for flavour in installed:
         targets = _targets(bundle, flavour)
         if devices[0] in targets or "current" in targets:
+            _require_torch(flavour)
             return flavour
     raise UserError(
         f"expected engines for compute capability {devices[0]} of this GPU, found engines for "
         f"{', '.join(_targets(bundle, installed[0]))}; export with --engine trt on this machine"
+    )
+
+
+def _require_torch(flavour: Flavour) -> None:
+    """It holds the device buffers of an engine's inputs and outputs."""
+    if find_spec("torch") is None:
+        raise _missing_package("torch", flavour)
+
+
+def _missing_package(name: str, flavour: Flavour) -> UserError:
+    extra = "gpu" if flavour == "tensorrt" else "rtx"
+    return UserError(
+        f"expected the Python package {name} for this bundle's engines, found none; "
+        f'pip install "asap-export[{extra}]"'
     )
 
 

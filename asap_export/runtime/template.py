@@ -1,46 +1,55 @@
-"""A chat template taken apart into the texts that it writes, for programs without Jinja to put together.
+"""What a chat template writes around a question: put together from the manifest's parts, or rendered whole."""
 
-``PromptReader`` renders the template with a mark in the text's place, and the parts are what lies around it. Then
-the parts must give what the template writes in many conversations: one that does more than parts can say stays
-whole, and the reason is said.
-"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from collections.abc import Callable, Iterator, Sequence
+from asap_export.bundle import TemplateInfo, TurnParts
+from asap_export.errors import UserError
 
-from asap_export.bundle import PromptInfo, TemplateInfo, TurnParts
-from asap_export.runtime.prompt import PromptReader, Turn
+__all__ = ["ChatTemplate", "PartsTemplate", "Turn", "WholeTemplate", "put_together"]
 
-__all__ = ["NotInParts", "prompt_info", "put_together", "template_parts"]
+# Stands for the last answer when a conversation is rendered: a private-use character, so no user's word.
+_ANSWER = "\ue000answer\ue000"
 
-_TEXT = "\ue000text\ue000"  # private-use characters, which no template knows
-_MOST_IMAGES, _MOST_TURNS = 4, 4
-_TEXTS = (
-    "What is on the mat?",
-    "",
-    "two\n\nlines\n",
-    "  spaces \t\r\n",
-    "\u3000wide ones\u00a0\u2003",
-    "\x1cseparators\x85",
-    "Is {image} like {image}?",
-    " {image}\n",
-    "{{ messages }} {% if %} {# note #}",
-    "<b>&amp;</b> \"quoted\" 'text' \\n",
-    "USER: hello ASSISTANT: [INST] you [/INST] <|im_end|> </s>",
-    "垫子上有什么？ 👩‍👩‍👧",
-)
+# Messages, as transformers has them, and add_generation_prompt to the text of the conversation.
+Render = Callable[..., str]
 
 
-class NotInParts(Exception):
-    """A template that ``TemplateInfo`` cannot express; the message says what it does, beginning with a verb."""
+@dataclass(frozen=True)
+class Turn:
+    """What a user said: text, the number of images with it, and the answer, once there is one."""
+
+    text: str
+    images: int
+    answer: str = ""
 
 
-def prompt_info(reader: PromptReader) -> tuple[PromptInfo, str | None]:
-    """How a reader's prompts are made, and, where the template is no part of it, the reason."""
-    mark, bos = reader.processor.image_token, reader.tokenizer.bos_token
-    try:
-        return PromptInfo(mark, bos, template_parts(reader)), None
-    except NotInParts as error:
-        return PromptInfo(mark, bos, None), str(error)
+class ChatTemplate(Protocol):
+    """Texts with one mark for each image; ``images`` of a text that has no marks come first."""
+
+    def first(self, text: str, images: int) -> str:
+        """What the template makes of a first question. Raises UserError where there is no template."""
+        ...
+
+    def later(self, history: Sequence[Turn], text: str, images: int) -> str:
+        """What it puts behind the last answer, that answer's end and the next question. Raises UserError where
+        there is no template, or one without answers."""
+        ...
+
+
+@dataclass(frozen=True)
+class PartsTemplate:
+    """A template that has been taken apart; ``mark`` is that of an image."""
+
+    info: TemplateInfo
+    mark: str
+
+    def first(self, text: str, images: int) -> str:
+        return put_together(self.info.first, self.info.trims, text, images, self.mark)
+
+    def later(self, history: Sequence[Turn], text: str, images: int) -> str:
+        return put_together(self.info.later, self.info.trims, text, images, self.mark)
 
 
 def put_together(parts: TurnParts, trims: bool, text: str, images: int, mark: str) -> str:
@@ -51,64 +60,35 @@ def put_together(parts: TurnParts, trims: bool, text: str, images: int, mark: st
     return f"{parts.start}{parts.image * images}{parts.after_images}{said}{parts.end}"
 
 
-def template_parts(reader: PromptReader) -> TemplateInfo:
-    """The parts of a reader's chat template. Raises NotInParts where it does more than they say."""
-    if not reader.processor.chat_template:
-        raise NotInParts("is missing")
-    if "strftime_now" in str(reader.processor.chat_template):
-        raise NotInParts("writes the date")
-    try:
-        return _checked_parts(reader)
-    except NotInParts:
-        raise
-    except Exception as error:  # a template may raise what it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise NotInParts(f"refuses a conversation: {reason}") from error
+@dataclass(frozen=True)
+class WholeTemplate:
+    """A template as it is: ``render`` runs it over messages; None stands for no template."""
 
+    render: Render | None
+    mark: str
 
-def _checked_parts(reader: PromptReader) -> TemplateInfo:
-    def later(text: str, images: int) -> str:
-        return reader.later_text([Turn("a", 0, "b")], text, images)
+    def first(self, text: str, images: int) -> str:
+        return self._rendered([Turn(text, images)])
 
-    trims = f" {_TEXT} " not in reader.first_text(f" {_TEXT} ", 0)
-    template = TemplateInfo(trims, _parts(reader.first_text), _parts(later))
-    mark = reader.processor.image_token
-    for history, turn in _conversations(mark):
-        if history:
-            found, parts = reader.later_text(history, turn.text, turn.images), template.later
-        else:
-            found, parts = reader.first_text(turn.text, turn.images), template.first
-        if found != put_together(parts, trims, turn.text, turn.images, mark):
-            raise NotInParts(
-                f"writes turn {len(history) + 1} with {turn.images} images and the text {turn.text!r} in a way "
-                "of its own"
+    def later(self, history: Sequence[Turn], text: str, images: int) -> str:
+        turns = [*history[:-1], replace(history[-1], answer=_ANSWER), Turn(text, images)]
+        _, found, rest = self._rendered(turns).partition(_ANSWER)
+        if not found:
+            raise UserError(
+                "expected a chat template that repeats earlier answers, found one that drops them; "
+                "ask each question by itself"
             )
-    return template
+        return rest
 
-
-def _parts(render: Callable[[str, int], str]) -> TurnParts:
-    """What stands before a text with no, one and two images, and what stands after it."""
-    before = []
-    for images in range(3):
-        front, found, end = render(_TEXT, images).partition(_TEXT)
-        if not found or _TEXT in end:
-            raise NotInParts("does not write the user's text once")
-        before.append(front)
-    start, one, two = before
-    behind, length = one[len(start) :], len(two) - len(one)
-    return TurnParts(start, behind[:length], behind[length:], end)
-
-
-def _conversations(mark: str) -> Iterator[tuple[Sequence[Turn], Turn]]:
-    """Every text with every number of images in every turn, behind turns that change from one to the next."""
-    texts = [text.replace("{image}", mark) for text in _TEXTS]
-    place = 0
-    for earlier in range(_MOST_TURNS):
-        for text in texts:
-            for images in range(_MOST_IMAGES + 1):
-                history = []
-                for _ in range(earlier):
-                    place += 1
-                    said, answer = texts[place % len(texts)], texts[place * 5 % len(texts)]
-                    history.append(Turn(said, place % (_MOST_IMAGES + 1), answer))
-                yield history, Turn(text, images)
+    def _rendered(self, turns: Sequence[Turn]) -> str:
+        if self.render is None:
+            raise UserError(
+                "expected a chat template among the processor's files, found none; write the whole prompt "
+                "yourself and turn the template off"
+            )
+        messages: list[dict[str, Any]] = []
+        for turn in turns:
+            parts = [] if self.mark in turn.text else [{"type": "image"}] * turn.images
+            messages.append({"role": "user", "content": [*parts, {"type": "text", "text": turn.text}]})
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+        return self.render(messages[:-1], add_generation_prompt=True)

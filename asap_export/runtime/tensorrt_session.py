@@ -5,6 +5,7 @@ Both flavours have the same Python interface; torch is imported here alone, and 
 
 import importlib
 from collections.abc import Collection, Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class TensorRtSession:
         self._info, self._graph = info, graph
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)  # must outlive runtime and engine
         self._runtime = self._trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
+        with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise UserError(
                 f"expected an engine for {info.flavour} {self._trt.__version__} in {file}, found one of "

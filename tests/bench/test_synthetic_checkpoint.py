@@ -12,8 +12,9 @@ from asap_export.bench import synthetic
 from asap_export.bench.synthetic import model_config, scaled_shape, scaled_vision, write_checkpoint
 from asap_export.bundle.presets import presets
 from asap_export.checkpoint.checkpoint import open_checkpoint
+from asap_export.checkpoint.config import read_config
 from asap_export.checkpoint.loading import check_processor
-from asap_export.checkpoint.sizes import model_spec, read_config
+from asap_export.checkpoint.sizes import model_spec
 from asap_export.errors import UserError
 from asap_export.pruning.flops import DecoderShape
 

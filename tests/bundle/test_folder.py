@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_cases import FILES, write_bundle
+from bundle_cases import FILES, example_engine, write_bundle
 
-from asap_export.bundle import MANIFEST, Bundle, BundleError, sha256_of
+from asap_export.bundle import MANIFEST, Bundle, BundleError, add_engine, sha256_of
 from asap_export.progress import Progress
 
 
@@ -42,12 +42,12 @@ def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
 def test_a_bundle_may_be_moved_and_may_hold_a_parity_report(folder: Path) -> None:
     moved = folder.rename(folder.parent / "elsewhere")
     Bundle.open(moved).parity_path.write_text("{}")
-    assert Bundle.open(moved, hash_weights=True).path == moved
+    assert Bundle.open(moved, hash_all=True).path == moved
 
 
 def test_opening_tells_where_it_stands(folder: Path) -> None:
     seen: list[Progress] = []
-    Bundle.open(folder, hash_weights=True, progress=seen.append)
+    Bundle.open(folder, hash_all=True, progress=seen.append)
     assert seen[-1].fraction == 1.0
 
 
@@ -69,7 +69,22 @@ def test_altered_weights_are_refused_where_weights_are_hashed(folder: Path) -> N
     Bundle.open(folder)
     name = "weights/model.safetensors"
     with refused("wrong_hash", name, rf"expected sha256 .* of {name}"):
-        Bundle.open(folder, hash_weights=True)
+        Bundle.open(folder, hash_all=True)
+
+
+def test_an_altered_engine_is_refused_where_all_is_hashed(folder: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.write_text("kernels")
+    engine = example_engine("1.7")
+    add_engine(Bundle.open(folder), engine, built)
+    (folder / engine.file).write_text("Kernels")
+    bundle = Bundle.open(folder)
+    for check in (bundle.check_large_files, lambda: Bundle.open(folder, hash_all=True)):
+        with refused("wrong_hash", engine.file, f"expected sha256 .* of {engine.file}"):
+            check()
+    (folder / engine.file).write_text("more kernels")
+    with refused("wrong_size", engine.file, f"expected 7 bytes in {engine.file}, found 12"):
+        Bundle.open(folder)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle_cases import FILES, example_manifest, write_bundle, write_files
+from bundle_cases import FILES, example_engine, example_manifest, write_bundle, write_files
 
-from asap_export.bundle import Bundle, BundleWriter, EngineInfo, Profile, ShapeRange, add_engine
+from asap_export.bundle import Bundle, BundleWriter, add_engine
 from asap_export.errors import UserError
 
 KILLED_MID_WAY = """
@@ -31,7 +31,7 @@ def entries(folder: Path) -> list[str]:
 def test_a_complete_bundle_is_all_that_is_left(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "new/out")
     assert entries(tmp_path / "new") == ["out"]
-    assert Bundle.open(tmp_path / "new/out", hash_weights=True) == bundle
+    assert Bundle.open(tmp_path / "new/out", hash_all=True) == bundle
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
@@ -73,7 +73,7 @@ def test_overwrite_keeps_the_old_bundle_where_the_new_one_fails(tmp_path: Path) 
     with pytest.raises(RuntimeError), BundleWriter(tmp_path / "out", overwrite=True) as writer:
         write_files(writer.path)
         raise RuntimeError
-    assert Bundle.open(tmp_path / "out", hash_weights=True)
+    assert Bundle.open(tmp_path / "out", hash_all=True)
 
 
 def test_what_came_to_be_there_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
@@ -219,13 +219,6 @@ def test_other_system_errors_say_which_file(tmp_path: Path) -> None:
         BundleWriter(tmp_path / "file/out"),
     ):
         pass
-
-
-def example_engine(version: str) -> EngineInfo:
-    profile = Profile("generation", {"inputs_embeds": ShapeRange((1, 1, 256), (1, 1, 256), (1, 1, 256))})
-    return EngineInfo(
-        "decoder", "engines/decoder.tensorrt_rtx.engine", "tensorrt_rtx", version, ("12.0",), (profile,)
-    )
 
 
 def test_engines_join_a_bundle_and_replace_older_ones(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from asap_export.bundle.folder import read_manifest
 from asap_export.model.anyres import TileGeometry
 from asap_export.parity.cases import built_in_cases, prompt_of
 from asap_export.parity.input_checks import InputChecks
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.recording import RecordedTurn
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.prompt import PromptReader
+from asap_export.runtime.prompt import BundleReader
 
 IMAGES = [Path(__file__).parents[2] / "examples" / "images" / name for name in ("mat.png", "tower.png")]
 
@@ -28,18 +29,18 @@ def checked(folder):
     bundle = Bundle.open(folder)
     model = bundle.manifest.model
     preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"))
-    reader = PromptReader(bundle.processor_path, model, preprocess)
-    inputs, checks = InputChecks(bundle, reader), []
+    reader, reference = BundleReader(bundle, preprocess), ProcessorReader(bundle.processor_path, model)
+    inputs, checks = InputChecks(bundle, reader, reference), []
     for case in built_in_cases(TileGeometry.of(model), IMAGES):
-        prompts = [prompt_of(questions, reader.processor, TileGeometry.of(model)) for questions in case.turns]
+        prompts = [
+            prompt_of(questions, reference.processor, TileGeometry.of(model)) for questions in case.turns
+        ]
         turns = [
             RecordedTurn(f"{case.name}, turn {i + 1}", turn, None, 1) for i, turn in enumerate(case.turns)
         ]
         for turn in turns:
             turn.prompts = [
-                reader.read(
-                    question.marked_text(reader.processor.image_token), question.images, template=False
-                )
+                reader.read(question.marked_text(reader.image_token), question.images, template=False)
                 for question in turn.questions
             ]
         checks += inputs.of(case, turns, prompts)

@@ -60,11 +60,29 @@ def test_tokens_are_plain_where_nothing_is_padded_and_rows_need_no_mask_of_their
     empty = fresh(2)
     assert empty.plain(three) and not empty.plain(padded)
     later = empty.grown(three, everything, outputs(empty))
-    assert later.plain(one) and not later.plain(three) and not later.plain(np.array([[1], [0]]))
+    assert later.plain(one) and not later.plain(three)
     after_padding = empty.grown(padded, everything, outputs(empty))
     assert not after_padding.plain(one)
     alone = fresh(1)
     assert alone.grown(three[:1], everything[:1], outputs(alone)).plain(three[:1])
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_row_that_has_ended_attends_to_everything_and_remembers_padding(early: bool) -> None:
+    prompt, step = np.array([[0, 1, 1], [1, 1, 1]]), np.array([[0], [1]])
+    cache = fresh(2, early)
+    cache = cache.grown(prompt, np.array([[0, 1, 2], [0, 1, 2]]), outputs(cache))
+    for length in (4, 5):
+        inputs = cache.inputs(step)
+        for name in ("attention_mask", "early_attention_mask")[: 1 + early]:
+            assert inputs[name].tolist() == [[1] * length] * 2
+        assert inputs["position_ids"].tolist() == [[1], [length - 1]]
+        assert cache.plain(step) and not cache.plain(np.ones((2, 1), int))
+        cache = cache.grown(step, np.zeros((2, 1), int), outputs(cache))
+    assert cache.mask.tolist() == [[0, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert cache.inputs(np.ones((2, 1), int))["attention_mask"].tolist() == [[0, 1, 1, 0, 0, 1], [1] * 6]
+    if early:
+        assert cache.early_mask is not None and cache.early_mask.tolist() == cache.mask.tolist()
 
 
 @given(st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_size=5))

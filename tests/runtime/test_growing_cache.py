@@ -8,6 +8,7 @@ from installed_command import IMAGES
 import asap_export
 from asap_export.bundle import Bundle
 from asap_export.export import ExportRequest, export
+from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.providers import cache_form, open_sessions
@@ -25,7 +26,7 @@ def copying(folder: Path) -> Model:
     bundle = Bundle.open(folder)
     preprocess = OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", 1)
     caches = cache_form(bundle, "cpu")._replace(growing=())
-    return Model(bundle, open_sessions(bundle, "cpu", 1), preprocess=preprocess, caches=caches)
+    return Model(bundle, open_sessions(bundle, "cpu", 1), preprocess, caches=caches)
 
 
 @pytest.mark.parametrize("bundle", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"])
@@ -80,6 +81,38 @@ def test_a_batch_with_padding_is_answered_without_buffers_and_one_without_in_the
     assert lengths[0] == lengths[1] > len(shorter[1].input_ids)
     assert model.answer(prompts, equal)[1].buffers is not None
     assert model.answer(shorter, equal)[1].buffers is None
+
+
+@pytest.mark.parametrize("bundle", ["pruned_bundle", "untrimmed_bundle", "dense_bundle"])
+def test_a_batch_in_which_a_row_ends_goes_on_in_its_buffers(bundle, request, monkeypatch) -> None:
+    model = growing(request.getfixturevalue(bundle))
+    prompts = [model.reader.read(text, [MAT], True) for text in ("What is it?", "What is on?", "Who is on?")]
+    assert len({len(prompt.input_ids) for prompt in prompts}) == 1
+    requests = [Request("", (), most) for most in (2, 40, 20)]
+    used, copies = [], []
+    claimed, content = Buffers.claimed, Buffers.content
+    monkeypatch.setattr(
+        Buffers, "claimed", lambda self, *places: used.append(claimed(self, *places)) or used[-1]
+    )
+    monkeypatch.setattr(
+        Buffers,
+        "content",
+        lambda self, length, names=None: copies.append(names) or content(self, length, names),
+    )
+    answers, cache = model.answer(prompts, requests)
+    assert [len(answer.token_ids) for answer in answers] == [2, 40, 20]
+    assert cache.buffers is not None and len(used) == 40 and set(map(id, used)) == {id(cache.buffers)}
+    assert not any(copies)
+    assert cache.mask.sum(axis=1).tolist() == [cache.mask.shape[1] - missing for missing in (38, 0, 20)]
+    for prompt, asked, answer in zip(prompts, requests, answers, strict=True):
+        assert model.answer([prompt], [asked])[0][0].token_ids == answer.token_ids
+
+    later = [Request("", (), 8)] * 3
+    texts = [model.reader.read(text, (), False) for text in ("And now?", "And how?", "And who?")]
+    said = [answer.token_ids for answer in model.answer(texts, later, cache=cache)[0]]
+    for row, (prompt, asked, text) in enumerate(zip(prompts, requests, texts, strict=True)):
+        alone = model.answer([prompt], [asked])[1]
+        assert model.answer([text], later[:1], cache=alone)[0][0].token_ids == said[row]
 
 
 def turn(model: Model, prompt: str, *images, cache=None):

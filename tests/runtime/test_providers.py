@@ -40,7 +40,7 @@ def test_without_a_gpu_a_bundle_runs_on_the_cpu(tmp_path, machine) -> None:
 
 
 def test_engines_come_before_onnx_runtime_where_they_fit(tmp_path, machine) -> None:
-    machine(devices=("8.6",), packages=("tensorrt_rtx",), cuda=True)
+    machine(devices=("8.6",), packages=("tensorrt_rtx", "torch"), cuda=True)
     assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "tensorrt"
     assert choose_provider(bundle(tmp_path, "tensorrt")) == "cuda"  # its package is not installed
     assert choose_provider(bundle(tmp_path)) == "cuda"
@@ -49,7 +49,7 @@ def test_engines_come_before_onnx_runtime_where_they_fit(tmp_path, machine) -> N
 
 
 def test_the_flavour_whose_engines_fit_the_device_is_taken(tmp_path, machine) -> None:
-    machine(devices=("9.0",), packages=("tensorrt", "tensorrt_rtx"))
+    machine(devices=("9.0",), packages=("tensorrt", "tensorrt_rtx", "torch"))
     assert engine_flavour(bundle(tmp_path, "tensorrt", capabilities=("current",))) == "tensorrt"
     assert engine_flavour(bundle(tmp_path, "tensorrt_rtx", capabilities=("9.0",))) == "tensorrt_rtx"
 
@@ -64,6 +64,13 @@ def test_tensorrt_that_cannot_run_says_what_is_missing(tmp_path, machine) -> Non
         choose_provider(bundle(tmp_path, "tensorrt_rtx"), "tensorrt")
     machine(packages=("tensorrt_rtx",))
     with pytest.raises(UserError, match=r"expected a CUDA device for TensorRT, found none"):
+        choose_provider(bundle(tmp_path, "tensorrt_rtx"), "tensorrt")
+
+
+def test_an_engine_needs_torch_for_its_buffers(tmp_path, machine) -> None:
+    machine(devices=("8.6",), packages=("tensorrt_rtx",), cuda=True)
+    assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "cuda"
+    with pytest.raises(UserError, match=r"expected the Python package torch .*asap-export.rtx"):
         choose_provider(bundle(tmp_path, "tensorrt_rtx"), "tensorrt")
 
 
@@ -88,7 +95,7 @@ def decoder_part(number: int, of: int) -> EngineInfo:
 
 
 def test_a_decoder_in_parts_runs_where_all_of_them_are_there(tmp_path, machine) -> None:
-    machine(devices=("8.6",), packages=("tensorrt_rtx",))
+    machine(devices=("8.6",), packages=("tensorrt_rtx", "torch"))
     whole = bundle(tmp_path, "tensorrt_rtx").manifest
     others = tuple(engine for engine in whole.engines if engine.graph != "decoder")
     parts = tuple(decoder_part(number, 3) for number in (2, 0, 1))

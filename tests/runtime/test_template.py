@@ -1,13 +1,16 @@
-"""Chat templates as public checkpoints have them, in parts that a program without Jinja puts together."""
+"""Chat templates as public checkpoints have them: in parts that are put together without Jinja, or whole."""
 
 import pytest
 from tokenizers import Tokenizer
 
-from asap_export.bundle import TemplateInfo, TurnParts
+from asap_export.bundle import PromptInfo, TemplateInfo, TurnParts
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.tokenizer import tokenizer_json
-from asap_export.runtime.prompt import PromptReader, Turn
-from asap_export.runtime.template import NotInParts, prompt_info, put_together, template_parts
+from asap_export.errors import UserError
+from asap_export.parity.processor_reader import ProcessorReader
+from asap_export.runtime.jinja import jinja_renderer
+from asap_export.runtime.template import Turn, WholeTemplate, put_together
+from asap_export.runtime.template_parts import NotInParts, prompt_info, self_contained, template_parts
 
 CONTENT = (
     "{% for part in message.content %}{% if part.type == 'image' %}{{ '<image>\n' }}"
@@ -51,27 +54,36 @@ STRICT = "{{ raise_exception('only one image') if messages[0].content | length >
 
 
 @pytest.fixture(scope="module")
-def reader(random_checkpoint) -> PromptReader:
-    return PromptReader(random_checkpoint, open_checkpoint(random_checkpoint).spec)
+def reader(random_checkpoint) -> ProcessorReader:
+    return ProcessorReader(random_checkpoint, open_checkpoint(random_checkpoint).spec)
 
 
 @pytest.fixture
-def with_template(reader):
+def with_template(reader, monkeypatch):
     """The reader with another template."""
-    own = reader.processor.chat_template
 
-    def given(template) -> PromptReader:
-        reader.processor.chat_template = template
+    def given(template: str | None) -> ProcessorReader:
+        processor = reader.processor
+        monkeypatch.setattr(processor, "chat_template", template)
+        whole = WholeTemplate(processor.apply_chat_template if template else None, processor.image_token)
+        monkeypatch.setattr(reader, "template", whole)
         return reader
 
-    yield given
-    reader.processor.chat_template = own
+    return given
+
+
+def parts_of(reader: ProcessorReader) -> TemplateInfo:
+    return template_parts(reader.template, reader.processor.chat_template)
+
+
+def info_of(reader: ProcessorReader) -> tuple[PromptInfo, str | None]:
+    return prompt_info(reader.template, reader.processor.chat_template, reader.tokenizer.bos_token)
 
 
 def test_the_parts_of_vicunas_template(reader) -> None:
     first = TurnParts("USER: ", "<image>\n", "", " ASSISTANT:")
     later = TurnParts("</s>USER: ", "<image>\n", "", " ASSISTANT:")
-    assert template_parts(reader) == TemplateInfo(False, first, later)
+    assert parts_of(reader) == TemplateInfo(False, first, later)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +127,7 @@ def test_the_parts_of_vicunas_template(reader) -> None:
     ids=["instructions", "headers", "chatml", "images first"],
 )
 def test_the_parts_of_other_templates(with_template, template, trims, first, later) -> None:
-    assert template_parts(with_template(template)) == TemplateInfo(
-        trims, TurnParts(*first), TurnParts(*later)
-    )
+    assert parts_of(with_template(template)) == TemplateInfo(trims, TurnParts(*first), TurnParts(*later))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +147,9 @@ def test_a_template_that_does_more_stays_whole_and_the_reason_is_said(
     with_template, template, reason
 ) -> None:
     with pytest.raises(NotInParts) as said:
-        template_parts(with_template(template))
+        parts_of(with_template(template))
     assert str(said.value).startswith(reason) and "\n" not in str(said.value)
-    info, because = prompt_info(with_template(template))
+    info, because = info_of(with_template(template))
     assert info.template is None and because == str(said.value)
     assert (info.image_token, info.bos_token) == ("<image>", "<s>")
 
@@ -147,7 +157,7 @@ def test_a_template_that_does_more_stays_whole_and_the_reason_is_said(
 @pytest.mark.parametrize("template", [INSTRUCTIONS, HEADERS, CHATML, IMAGES_FIRST])
 def test_parts_and_tokenizer_json_give_the_readers_ids(with_template, template) -> None:
     reader = with_template(template)
-    info, _ = prompt_info(reader)
+    info, _ = info_of(reader)
     tokenizer = Tokenizer.from_str(tokenizer_json(reader.processor, "here"))
     text = " Grüße,\n\n猫 and \u3000 </s>? "
     written = put_together(info.template.first, info.template.trims, text, 0, info.image_token)
@@ -165,3 +175,58 @@ def test_marks_in_the_text_stand_for_the_images() -> None:
     assert put_together(parts, False, "two", 2, "<image>") == "Q:<image><image>|two:A"
     assert put_together(parts, False, "none", 0, "<image>") == "Q:none:A"
     assert put_together(parts, True, " in <image> ", 1, "<image>") == "Q:in <image>:A"
+
+
+TRAINED = "{% for message in messages %}" + (
+    "{% if message.role == 'assistant' %}"
+    "{% generation %}{{ message.content[0].text }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}  {%- if loop.first %}{{ bos_token }}{% endif %}\n"
+    "  {% set said = namespace(images=0) %}\n"
+    "  {% for part in message.content %}{% if part.type == 'text' %}{% break %}{% endif %}"
+    "{% set said.images = said.images + 1 %}<image>{% endfor %}"
+    "[{{ said.images }}] {{ message.content | tojson }}{% endif %}{% endfor %}"
+    "{{ 'tools' if tools else 'no tools' }} {{ strftime_now('%Y') }} {{ documents is none }}"
+    "{{ '->' if add_generation_prompt }}"
+)
+HISTORY = [Turn("Who is in <image>?", 1, "He & <she>."), Turn("Ä 猫?", 2, "Yes.\n")]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [INSTRUCTIONS, HEADERS, CHATML, IMAGES_FIRST, NUMBERED, PICTURES, TWICE, DATED, TRAINED],
+)
+def test_whole_templates_are_rendered_as_transformers_renders_them(with_template, template) -> None:
+    reader = with_template(template)
+    alone = self_contained(template, reader.tokenizer.special_tokens_map)
+    ours, theirs = WholeTemplate(jinja_renderer(alone), "<image>"), reader.template
+    for text, images in (("What?", 0), (" <b>'is'</b>\n", 2), ("In <image>?", 1), ("\ue000", 1)):
+        assert ours.first(text, images) == theirs.first(text, images)
+        assert ours.later(HISTORY, text, images) == theirs.later(HISTORY, text, images)
+
+
+def test_a_template_without_special_tokens_of_its_own_is_told_them() -> None:
+    told = self_contained(
+        "\n  {{ bos_token }}{{ eos_token }}\n", {"bos_token": '<"s\\>', "eos_token": "<é🙂>"}
+    )
+    assert jinja_renderer(told)([], add_generation_prompt=True) == '\n  <"s\\><é🙂>'
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('only one image') }}", "only one image"),
+        ("{{ messages[99].content[0] }}", "has no element 99"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_a_template_that_refuses_or_reaches_out_gets_one_line(template, reason) -> None:
+    whole = WholeTemplate(jinja_renderer(template), "<image>")
+    with pytest.raises(UserError, match=f"found that it refuses: .*{reason}") as said:
+        whole.first("What?", 0)
+    assert "\n" not in str(said.value)
+
+
+def test_what_is_no_template_is_refused() -> None:
+    with pytest.raises(UserError, match="expected a conversation that the chat template takes"):
+        jinja_renderer("{% for %}")

@@ -141,8 +141,10 @@ void check_files(Bundle const& bundle) {
     } catch (fs::filesystem_error const& error) {
         throw unreadable(bundle.path, error.code(), error.path1());
     }
+    std::set<std::string> engines;
+    for (auto const& engine : bundle.manifest.engines) engines.insert(engine.file);
     for (auto const& [name, info] : bundle.manifest.files)
-        if (!starts_with(name, kWeights)) check_hash(bundle.path, name, info);
+        if (!starts_with(name, kWeights) && !engines.count(name)) check_hash(bundle.path, name, info);
 }
 
 void check_folder(fs::path const& folder) {

@@ -31,7 +31,7 @@ struct Bundle {
     std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavour) const;
 };
 
-/// The bundle in a folder: all sizes are checked, and all hashes but those of the weights. Throws
+/// The bundle in a folder: all sizes are checked, and the hashes of all but weights and engines. Throws
 /// `BundleError` where anything is missing, altered, outside the folder, or written by a release with
 /// another manifest.
 Bundle open_bundle(std::filesystem::path const& folder);

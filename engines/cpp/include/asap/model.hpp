@@ -67,8 +67,8 @@ private:
     std::shared_ptr<detail::Runtime const> runtime_;
 };
 
-/// Opens the bundle in a folder: sizes of all its files and hashes of all but the weights are checked. Throws `Error`
-/// where it is damaged, too new, cannot run with this provider, or memory cannot hold its weights.
+/// Opens the bundle in a folder: sizes of all its files and hashes of all but weights and engines are checked. Throws
+/// `Error` where it is damaged, too new, cannot run with this provider, or memory cannot hold its weights.
 std::unique_ptr<Model> load(std::filesystem::path const& bundle, LoadOptions const& options = {});
 
 }  // namespace asap
