@@ -76,11 +76,13 @@ def eval_command(
     revision: Revision = None,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
-        typer.Option("--dtype", help="Of a checkpoint's arithmetic; fp32 by default."),
+        typer.Option(
+            "--dtype", help="Of a checkpoint's arithmetic; by default fp32 on the CPU, and its own on a GPU."
+        ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Of PyTorch; auto takes what is there.")
-    ] = "auto",
+        str, typer.Option("--device", metavar="DEVICE", help="Where PyTorch answers: cpu, cuda or cuda:N.")
+    ] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Measure what pruning costs in accuracy: methods and budgets against dense, question by question."""

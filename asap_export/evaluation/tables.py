@@ -158,7 +158,10 @@ def _remarks(facts: Facts) -> list[str]:
         "In brackets 95 % intervals: Wilson's for accuracy, a paired bootstrap by image for retention, which is "
         "accuracy relative to dense. p is McNemar's exact test."
     ]
-    if facts["settings"]["runtime"] == "both":
+    settings = facts["settings"]
+    if settings["device"] != "cpu":
+        remarks.append(f"PyTorch answered in {settings['dtype']} on {settings['device']}.")
+    if settings["runtime"] == "both":
         count = len(facts["differences"])
         remarks.append(
             f"Answers that differ between PyTorch and ONNX Runtime: {count}; results.json lists them."

@@ -38,8 +38,8 @@ def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, similar: 
     """Greedy weighted averaging (Eq 6) over the kept tokens of one sequence.
 
     In descending salience (ties: lower position first) each visual token that is not yet absorbed becomes an
-    anchor and absorbs every later, not yet absorbed one that is ``similar``. Where all weights of a group are 0, its
-    anchor keeps its own state. All tokens are looked at together: a loop over them would wait for a GPU at each.
+    anchor and absorbs every later, not yet absorbed one that is ``similar``. Where all weights of a group are 0,
+    its anchor keeps its own state. All tokens are looked at together: a loop would wait for a GPU at each.
 
     hidden: [K, D]; visual_mask: [K] bool; salience: [K] float32; similar: [K, K] bool, whose cosine similarity
     exceeds the threshold.

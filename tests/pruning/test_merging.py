@@ -1,4 +1,4 @@
-"""Merging, which looks at all tokens at once, is the greedy absorption of the method, written out here as a loop."""
+"""Merging, which looks at all tokens at once, is the method's greedy absorption, written out here as a loop."""
 
 import torch
 from hypothesis import given, settings
@@ -38,7 +38,7 @@ def check(hidden, visual, salience, similar):
     rank=st.integers(1, 6), threshold=st.sampled_from([-0.5, 0.1, 0.5, 0.9]),
 )  # fmt: skip
 def test_any_tokens(seed, tokens, levels, rank, threshold):
-    """Few directions, so that similar tokens are common; few levels of salience, so that ties are, zeros among them."""
+    """Few directions, so that similar tokens are common; few levels of salience, so that ties and zeros are."""
     noise = torch.Generator().manual_seed(seed)
     hidden = torch.randn(tokens, rank, generator=noise) @ torch.randn(rank, 16, generator=noise)
     salience = torch.randint(0, levels, (tokens,), generator=noise) / levels
