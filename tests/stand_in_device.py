@@ -1,7 +1,8 @@
-"""A device that is not the host, for machines without a GPU: its tensors have values, and refuse those of the host.
+"""A device that is not the host, for machines without a GPU: its tensors have values, and refuse the host's.
 
-Tensors on it say "meta" for their device and hold a tensor of the host, on which everything is computed. As on a GPU,
-an operation takes tensors of one device; a number that is a tensor of the host may join, and ``to`` moves values.
+Tensors on it say "meta" for their device and hold a tensor of the host, on which everything is computed. As on a
+GPU, an operation takes tensors of one device; a number that is a tensor of the host may join, and ``to`` moves
+values.
 """
 
 from collections.abc import Iterator

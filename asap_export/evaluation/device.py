@@ -28,7 +28,7 @@ class Memory(NamedTuple):
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of a name like "cpu", "cuda" or "cuda:1". Raises UserError where PyTorch has none of that name."""
+    """The device called "cpu", "cuda" or "cuda:N". Raises UserError where PyTorch has none of that name."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"expected cpu, cuda or cuda:N for --device, found {name}; correct it")
     device = torch.device(name)

@@ -143,8 +143,8 @@ def _check(runs: tuple[Run, ...], subject: Subject, max_new_tokens: int) -> None
         subject.rows(max_new_tokens)
     elif subject.device.type != "cpu":
         raise UserError(
-            "expected --runtime torch or both with --device cuda, found ort, which answers on the CPU; change one of "
-            "them"
+            "expected --runtime torch or both with --device cuda, found ort, which answers on the CPU; "
+            "change one of them"
         )
 
 

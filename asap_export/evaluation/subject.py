@@ -35,8 +35,8 @@ class Subject:
     """Nothing of it is loaded yet.
 
     ``spec`` are its sizes; ``files`` the checkpoint's, with their sha256; ``dtype`` is what both runtimes compute
-    in, ``device`` where PyTorch does. ``checkpoint`` opens a bundle's only when it is asked for; it raises UserError
-    where that is not found, or no longer what the bundle was made from.
+    in, ``device`` where PyTorch does. ``checkpoint`` opens a bundle's only when it is asked for; it raises
+    UserError where that is not found, or no longer what the bundle was made from.
     """
 
     name: str
@@ -149,7 +149,8 @@ def open_subject(
     """A bundle's folder, or a checkpoint as ``open_checkpoint`` takes it; None is the built-in demo.
 
     ``model`` is where a bundle's checkpoint is now; ``dtype`` that of a checkpoint's arithmetic, by default
-    float32 on the CPU and its own on a GPU. Raises UserError where it is neither, and for an option that would do nothing.
+    float32 on the CPU and its own on a GPU. Raises UserError where it is neither, and for an option that
+    would do nothing.
     """
     if source is not None and (Path(source) / MANIFEST).is_file():
         if dtype is not None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,16 +28,15 @@ from asap_export.runtime.prompt import PromptReader
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize(("dtype", "alike"), [("fp32", 1.0), ("bf16", 0.9)])
+@pytest.mark.parametrize(("dtype", "alike"), [("fp32", 1.0), ("bf16", 0.5)])
 def test_answers_on_a_device_are_the_host_s(checkpoint, dtype, alike):
-    """Nothing of an answer is left on the host by mistake: an operation between the two would raise. In bf16 another
-    kernel for attention rounds otherwise, and random weights have near ties."""
+    """Nothing of an answer is left on the host by mistake: an operation between the two would raise. In bf16
+    another kernel for attention rounds otherwise, and random weights have near ties."""
     opened = open_checkpoint(checkpoint)
     reader = PromptReader(opened.folder, opened.spec)
-    asked = tuple(
-        Question(str(n), text, ()) for n, text in enumerate(("What?", "What is it?", "Red or blue?"))
-    )
-    picture = Picture("noise", Image.effect_noise((90, 30), 60).convert("RGB"), asked)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 90, 3)).astype(np.uint8)
+    asked = tuple(Question(str(n), text, ()) for n, text in enumerate(("What?", "What is it?", "Red?")))
+    picture = Picture("noise", Image.fromarray(pixels), asked)
     read = read_picture(reader, opened.spec, picture, "", 3)
     methods = [*METHODS.values(), PruningConfig(threshold=0.3), PruningConfig(trim_early_kv=False)]
 
@@ -101,8 +101,8 @@ def test_a_device_that_pytorch_has_not_is_refused(monkeypatch):
 def test_as_many_questions_at_once_as_the_device_holds(checkpoint):
     """Vicuna 7B's sizes."""
     spec = replace(
-        open_checkpoint(checkpoint).spec, layers=32, hidden_size=4096, intermediate_size=11008, heads=32, kv_heads=32,
-        head_dim=128, max_visual_tokens=2928,
+        open_checkpoint(checkpoint).spec, layers=32, hidden_size=4096, intermediate_size=11008, heads=32,
+        kv_heads=32, head_dim=128, max_visual_tokens=2928,
     )  # fmt: skip
     weights = 14_100_000_000
     found = {}
