@@ -16,7 +16,6 @@ from asap_export.bench.request import BenchRequest, checked
 from asap_export.bench.results import comparisons, contender_facts, curve_facts
 from asap_export.bench.room import fitting, fitting_curve
 from asap_export.bench.schedule import Plan, Samples, measure, measure_curve, profile_each
-from asap_export.bench.targets import judged
 from asap_export.bench.workload import drawn_images, images_needed
 from asap_export.bundle import Bundle, utc_now
 from asap_export.checkpoint.checkpoint import open_checkpoint
@@ -247,7 +246,7 @@ def _facts(
     shape = DecoderShape.of(spec)
     workload = plan.workload
     names = tuple(Path(file).name for file in workload.images)
-    facts: Facts = {
+    return {
         "schema": SCHEMA,
         "date": utc_now(),
         "command": list(request.command),
@@ -268,14 +267,13 @@ def _facts(
         "skipped": [
             *skipped,
             *({"name": each.contender.name, "reason": each.failed} for each in measured if each.failed),
+            *(
+                {"name": f"{each.contender.name}, curve", "reason": each.failed}
+                for each, _ in curves
+                if each.failed
+            ),
         ],
         "comparisons": comparisons(measured, workload, shape),
         "profiles": profiles,
         "curve": curve_facts(curves, shape),
     }
-    facts["skipped"] += [
-        {"name": f"{samples.contender.name}, curve", "reason": samples.failed}
-        for samples, _ in curves
-        if samples.failed
-    ]
-    return {**facts, "targets": judged(facts)}

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
+__all__ = ["PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
 
 SCHEMA = 1  # of a measurement's JSON
 # Its parts that tables and plots show.
 SHOWN = (
     "date", "model", "workload", "settings", "note", "contenders", "skipped", "comparisons", "profiles", "curve",
-    "targets",
 )  # fmt: skip
 PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
-PROFILE_PARTS = ("asap", "attention", "matrix products", "rest")  # of a profiled run, which they add up to
 
 BenchProvider = Literal["cpu", "cuda", "tensorrt"]
 

@@ -10,12 +10,11 @@ import typer
 
 from asap_export.bench.plots import curve_plot, first_token_plot, require_plots
 from asap_export.bench.records import SCHEMA, SHOWN, BenchProvider
-from asap_export.bench.tables import bench_tables
-from asap_export.bench.tables import markdown as as_markdown
 from asap_export.cli.options import AsJson, Keep
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.tables import print_json, print_tables
 from asap_export.errors import UserError
+from asap_export.report.bench import bench_markdown, bench_tables
 
 __all__ = ["bench_command"]
 
@@ -251,7 +250,7 @@ def _show(facts: dict[str, Any], plot: Path | None, as_json: bool, markdown: boo
     if as_json:
         print_json(facts)
     elif markdown:
-        print(as_markdown(facts))
+        print(bench_markdown(facts))
     else:
         print_tables(bench_tables(facts))
 

@@ -9,6 +9,7 @@ import typer
 from asap_export.cli.options import AsJson, Revision
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.tables import print_json, print_tables
+from asap_export.report.evaluation import evaluation_tables
 
 __all__ = ["eval_command"]
 
@@ -90,7 +91,6 @@ def eval_command(
         EvaluationRequest,
         evaluate,
     )  # torch and transformers: seconds to import
-    from asap_export.evaluation.tables import evaluation_tables
 
     request = EvaluationRequest(
         subject=subject,

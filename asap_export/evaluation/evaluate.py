@@ -18,10 +18,10 @@ from asap_export.evaluation.reading import ReadPicture, Seen, read_picture
 from asap_export.evaluation.results import Facts, results_of
 from asap_export.evaluation.runs import Run, Runtime, runs_of
 from asap_export.evaluation.subject import Subject, open_subject
-from asap_export.evaluation.tables import markdown
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.flops import DecoderShape
+from asap_export.report.evaluation import evaluation_markdown
 from asap_export.runtime.prompt import PromptReader
 
 __all__ = ["EvaluationRequest", "Results", "evaluate"]
@@ -115,7 +115,7 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
                 journal.append(work.records(number, dataset.picture(number)))
         facts = results_of(settings, journal.pictures, runs, DecoderShape.of(subject.spec))
     write_durably(folder / "results.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    write_durably(folder / "results.md", markdown(facts))
+    write_durably(folder / "results.md", evaluation_markdown(facts))
     return Results(folder, facts)
 
 
