@@ -5,7 +5,6 @@ CPP := out/cpp
 CPP_OPTIONS := -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON -DOnnxRuntime_ROOT=$(CURDIR)/$(CPP)/dependencies \
     -DASAP_FIXTURES=$(CURDIR)/$(CPP)/fixtures
 FUZZ_SECONDS ?= 60
-BENCH_PEERS ?= transformers-sdpa,transformers-sdpa-asap
 INSTALLED := .venv/.installed
 
 .PHONY: demo test quick test-backbones faults large accuracy bench cpp cpp-sanitized lint clean
@@ -36,12 +35,13 @@ accuracy: $(INSTALLED)
 	$(BIN)/python tools/measure_accuracy
 
 # Speed and memory beside transformers on a quarter of Vicuna 7B's width, random weights: under 20 minutes on 2 cores
-# with 24 GB. More peers make it longer (BENCH_PEERS=all). docs/performance.md has the tables.
+# with 24 GB; then the project's targets. docs/performance.md has the tables.
 bench: $(INSTALLED)
 	$(BIN)/asap-export bench --like llava-v1.6-vicuna-7b --scale 0.25 --work out/bench --keep 478 \
-	    --peers $(BENCH_PEERS) --rounds 3 --cache-lengths 128,542,1024,2944 --decode-steps 4 --processes kept --profile \
+	    --rounds 3 --cache-lengths 128,542,1024,2944 --decode-steps 4 --profile \
 	    --curve 576,1176,2340,2928,5856,11712 --plot docs/pictures/bench.svg \
 	    --output docs/measurements/bench.json --markdown
+	$(BIN)/python tools/judge_bench.py docs/measurements/bench.json --markdown
 
 # The C++ runtime: what it needs (Debian's packages), the library, its tests. Variables for CMake go into CMAKE_OPTIONS.
 cpp: $(INSTALLED)

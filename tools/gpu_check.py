@@ -1,19 +1,19 @@
-"""Check and measure everything that only a CUDA device can show, in one report.
+"""Check and measure on a CUDA device what users run there, in one report.
 
-    python tools/gpu_check.py [--json FILE] [--parts reference,operators,onnxruntime,tensorrt] [--bundle BUNDLE]
-    python tools/gpu_check.py --rehearse        # the same on a CPU with a tiny model, in seconds; no measurement
+    python tools/gpu_check.py [--json FILE] [--parts operators,eval,onnxruntime,tensorrt] [--bundle BUNDLE]
+    python tools/gpu_check.py --rehearse        # the same on a CPU with a small model, in seconds; no measurement
 
-reference: dense, FastV and ASAP prefills of Vicuna 7B's shape with random bf16 weights, and the goals that are set
-for them. operators: the cut's operators on the device against the host's float32. onnxruntime, tensorrt: a bundle
-(the demo, exported on the spot) verified and timed. What is missing or fails is a line of the report, with its
-reason. Each part is a process of its own; the JSON is written anew whenever a part has ended. The first two parts
-need PyTorch and transformers, and the project itself need not be installed.
+operators: the method's operators on the device against the host's float32. eval: the demo's answers by PyTorch on
+the device beside the host's, and time and memory of a picture's answers with random weights of Vicuna 7B's shape.
+onnxruntime, tensorrt: a bundle (the demo, exported on the spot) verified and timed. What is missing or fails is a
+line of the report, with its reason. Each part is a process of its own; the JSON is written anew whenever a part
+has ended. The project itself need not be installed.
 """
 
 import argparse
+import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -25,7 +25,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-PARTS = ("reference", "operators", "onnxruntime", "tensorrt")
+PARTS = {
+    "operators": ("on_gpu.operators", "measure"),
+    "eval": ("on_gpu.answers", "measure"),
+    "onnxruntime": ("on_gpu.bundles", "measure_onnxruntime"),
+    "tensorrt": ("on_gpu.bundles", "measure_tensorrt"),
+}
 NO_DEVICE, INTERRUPTED = 2, 130  # exit statuses
 
 
@@ -36,12 +41,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--parts", default=",".join(PARTS), help="separated by commas; default: all")
     parser.add_argument("--bundle", type=Path, help="instead of the demo, for onnxruntime and tensorrt")
-    parser.add_argument("--layers", type=int, help="of the language model, by default all 32")
+    parser.add_argument("--layers", type=int, help="of the model of Vicuna 7B's shape, by default all 32")
     parser.add_argument("--rounds", type=int, help="counted runs of each measurement; default 10")
     parser.add_argument(
         "--limit", type=float, default=570.0, help="seconds for everything; default %(default)g"
     )
-    parser.add_argument("--rehearse", action="store_true", help="on the CPU with a tiny model")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU with a small model")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -57,40 +62,32 @@ def parsed() -> argparse.Namespace:
         parser.error(f"expected a file's name in a folder for --json, found {options.json}; make its folder")
     if options.bundle is not None and not (options.bundle / "manifest.json").is_file():
         parser.error(f"expected a bundle at {options.bundle}, found none; make one with asap-export --output")
-    options.rounds = options.rounds or (2 if options.rehearse else 10)
+    options.rounds = options.rounds or (1 if options.rehearse else 10)
     return options
 
 
 def run_child(options: argparse.Namespace) -> None:
-    """One part, in this process."""
-    from on_gpu.steps import Steps, write_json
+    """One part, or the facts about the machine, in this process."""
+    from on_gpu.steps import Setting, Steps, write_json
 
     if options.child == "machine":
-        from on_gpu.machine import device_facts, versions
+        import torch
 
-        write_json(options.into, {"device": device_facts(), "versions": versions()})
+        from asap_export.report import environment_facts
+
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        write_json(options.into, {"device": name, "machine": environment_facts()})
         return
-    from on_gpu.setting import setting_for
-
-    setting = setting_for(options.rehearse, options.layers, options.rounds, options.bundle)
-    steps = Steps(options.into)
-    if options.child == "reference":
-        from on_gpu.prefills import measure
-    elif options.child == "operators":
-        from on_gpu.operators import measure
-    elif options.child == "onnxruntime":
-        from on_gpu.bundles import measure_onnxruntime as measure
-    else:
-        from on_gpu.bundles import measure_tensorrt as measure
-    measure(setting, steps)
+    device = "cpu" if options.rehearse else "cuda"
+    module, function = PARTS[options.child]
+    setting = Setting(device, options.layers, options.rounds, options.bundle)
+    getattr(importlib.import_module(module), function)(setting, Steps(options.into))
 
 
 def child(part: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """A part in a process of its own: its steps, and what became of the process."""
-    environment = dict(os.environ)
-    if options.rehearse:
-        # The rehearsal is a CPU's also where there is a device, and Triton's kernels have an interpreter for that.
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
+    # The rehearsal is a CPU's also where there is a device.
+    environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": ""} if options.rehearse else {})
     begin = monotonic()
     with tempfile.TemporaryDirectory() as folder:
         into, errors = Path(folder) / "steps.json", Path(folder) / "errors.txt"
@@ -108,10 +105,18 @@ def child(part: str, options: argparse.Namespace, seconds: float) -> dict[str, A
     if ended and said:
         ended = f"{ended}: {said[-1].strip()[:300]}"
     for entry in found.values():
-        if entry.get("state") == "running":
+        if isinstance(entry, dict) and entry.get("state") == "running":
             entry |= {"state": "failed", "reason": ended or "its process ended"}
     entry = {"seconds": round(monotonic() - begin, 1), "failed": ended or None, "steps": found}
     return entry | ({"said": said[-20:]} if ended else {})
+
+
+def show(part: dict[str, Any]) -> None:
+    """A line for each step: what came out, or why nothing did."""
+    if part["failed"]:
+        print(f"  FAILED {part['failed']}", flush=True)
+    for name, step in part["steps"].items():
+        print(f"  {step['state']:7} {name}: {step.get('reason') or step['result']['said']}", flush=True)
 
 
 def main() -> int:
@@ -120,7 +125,6 @@ def main() -> int:
         run_child(options)
         return 0
     from on_gpu.steps import write_json
-    from on_gpu.table import part_lines, show
 
     begin = monotonic()
     machine = child("machine", options, options.limit)
@@ -128,13 +132,14 @@ def main() -> int:
     if not facts:
         print(f"expected PyTorch, found none that works: {machine['failed']}", file=sys.stderr)
         return NO_DEVICE
-    if not options.rehearse and facts["device"]["cuda"] is None:
+    if not options.rehearse and facts["device"] is None:
         print("expected a CUDA device for PyTorch, found none; --rehearse runs a rehearsal", file=sys.stderr)
         return NO_DEVICE
+    if options.rehearse:
+        print("REHEARSAL on a CPU with a small model: no number below says anything about a device")
     report: dict[str, Any] = {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "rehearsal": options.rehearse,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         **facts,
         "layers": options.layers,
         "rounds": options.rounds,
@@ -145,9 +150,7 @@ def main() -> int:
         report["parts"][part] = child(part, options, options.limit - (monotonic() - begin))
         if options.json:
             write_json(options.json, report)
-        for line in part_lines(report["parts"][part]):
-            print(f"  {line}", flush=True)
-    show(report)
+        show(report["parts"][part])
     return 0
 
 

@@ -6,7 +6,7 @@ __all__ = ["BenchRequest", "bench"]
 
 
 def __getattr__(name: str) -> Any:
-    """Names when asked for: a worker under another Python imports this package without its dependencies."""
+    """Names when asked for: the command line and a worker import this package without PyTorch."""
     if name in __all__:
         from asap_export.bench import measurement
 

@@ -1,4 +1,4 @@
-"""Who takes part: bundles, and the peers that people would use instead."""
+"""Who takes part: bundles, and transformers on their checkpoint, dense and pruned."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,28 +11,9 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
 from asap_export.spec import ModelSpec
 
-__all__ = ["PEERS", "bundle_contenders", "chosen_peers", "peer_contenders", "sizes_of"]
+__all__ = ["PEERS", "bundle_contenders", "peer_contenders", "sizes_of"]
 
-PEERS = (
-    "transformers-sdpa", "transformers-sdpa-asap", "transformers-eager", "transformers-eager-asap",
-    "transformers-compile", "openvino-genai",
-)  # fmt: skip
-
-
-def chosen_peers(listed: str | None) -> tuple[str, ...]:
-    """The peers of a comma-separated list; all without one. Raises UserError for an unknown or repeated name."""
-    if listed is None or listed == "all":
-        return PEERS
-    if listed == "none":
-        return ()
-    names = tuple(name.strip() for name in listed.split(","))
-    for name, count in Counter(names).items():
-        if name not in PEERS or count > 1:
-            found = f"{name or 'nothing'}{' twice' if name in PEERS else ''}"
-            raise UserError(
-                f"expected --peers among {', '.join(PEERS)}, all or none, found {found}; change it"
-            )
-    return names
+PEERS = "transformers-sdpa"  # its attention; the one that prunes has its method's name behind that
 
 
 def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu") -> list[Contender]:
@@ -42,8 +23,6 @@ def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu"
     for bundle in bundles:
         manifest = bundle.manifest
         quantized = f" int{manifest.quantization.bits}" if manifest.quantization else ""
-        method = manifest.pruning.method
-        assert method != "random"  # no graph can hold it
         contenders.append(
             Contender(
                 name=bundle.path.resolve().name.removesuffix(".bundle"),
@@ -51,7 +30,7 @@ def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu"
                 source=str(bundle.path),
                 family=f"bundle {manifest.dtype}{quantized}",
                 dtype=f"{manifest.dtype}{quantized}",
-                method=method,
+                method=manifest.pruning.method,
                 pruning=asdict(manifest.pruning),
                 provider=provider,
             )
@@ -77,48 +56,20 @@ def sizes_of(model: ModelSpec) -> tuple[str | int, ...]:
 
 
 def peer_contenders(
-    names: Sequence[str],
-    checkpoint: Path,
-    pruning: PruningConfig,
-    openvino: Path | None,
-    openvino_python: str | None,
+    checkpoint: Path, pruning: PruningConfig, dtype: str, provider: BenchProvider
 ) -> list[Contender]:
-    """The peers on a checkpoint, in float32; those that prune do so as ``pruning`` says.
-
-    ``openvino`` is the converted model, where there is one.
-    """
-    contenders = []
-    for name in names:
-        library, attention, *rest = name.split("-")
-        pruned = rest == ["asap"]
-        if library == "openvino":
-            contenders.append(
-                Contender(
-                    name=name,
-                    kind="openvino",
-                    source=str(openvino or ""),
-                    family=name,
-                    dtype="fp32",
-                    method="none",
-                    pruning=asdict(PruningConfig(method="none")),
-                    python=openvino_python,
-                )
-            )
-            continue
-        compiled = attention == "compile"
-        used = pruning if pruned else PruningConfig(method="none")
-        assert used.method != "random"
-        contenders.append(
-            Contender(
-                name=name,
-                kind="transformers",
-                source=str(checkpoint),
-                family=f"{library}-{attention}",
-                dtype="fp32",
-                method=used.method,
-                pruning=asdict(used),
-                attention="sdpa" if compiled else attention,
-                compiled=compiled,
-            )
+    """transformers on a checkpoint, dense and as ``pruning`` says, where the bundles run: on the CPU in float32,
+    on a GPU in ``dtype``."""
+    return [
+        Contender(
+            name=PEERS if used.method == "none" else f"{PEERS}-{used.method}",
+            kind="transformers",
+            source=str(checkpoint),
+            family=PEERS,
+            dtype="fp32" if provider == "cpu" else dtype,
+            method=used.method,
+            pruning=asdict(used),
+            provider=provider,
         )
-    return contenders
+        for used in (PruningConfig(method="none"), pruning)
+    ]

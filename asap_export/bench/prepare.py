@@ -1,9 +1,7 @@
 """A model to measure without anybody's weights: a synthetic checkpoint, and the bundles made of it."""
 
 import hashlib
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -17,7 +15,7 @@ from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
-__all__ = ["BUNDLES", "Like", "converted_for_openvino", "prepared"]
+__all__ = ["BUNDLES", "Like", "prepared"]
 
 _ASAP, _FASTV, _DENSE = PruningConfig(), PruningConfig(method="fastv"), PruningConfig(method="none")
 BUNDLES: dict[str, tuple[PruningConfig, Quantization | None]] = {
@@ -112,32 +110,3 @@ def _digest() -> str:
         if not idle.intersection(file.parts) and (file.parent.name != "bench" or file.name == "synthetic.py"):
             digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def converted_for_openvino(checkpoint: Path, python: str, folder: Path) -> Path:
-    """The checkpoint as OpenVINO GenAI reads it, in float32, written by optimum-intel under ``python``.
-
-    Raises UserError where that fails, as where optimum-intel is not installed there.
-    """
-    if folder.exists():
-        return folder
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    command = [
-        python, "-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", str(checkpoint),
-        "--task", "image-text-to-text", "--weight-format", "fp32", str(partial),
-    ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    except OSError as error:
-        raise UserError(f"expected a Python at {python}, found: {error.strerror}; check the path") from error
-    if done.returncode or not (partial / "openvino_language_model.xml").is_file():
-        shutil.rmtree(partial, ignore_errors=True)
-        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1][:200]
-        raise UserError(
-            f"expected optimum-intel under {python} to convert the checkpoint, found: {said}; pip install "
-            "openvino-genai optimum-intel there"
-        )
-    partial.rename(folder)
-    return folder

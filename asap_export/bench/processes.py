@@ -25,9 +25,9 @@ class Failed(Exception):
     """A contender cannot go on; the message is the line that says why."""
 
 
-def command_of(contender: Contender) -> Sequence[str]:
-    """What runs a contender: this Python, or the one that it names."""
-    return (contender.python or sys.executable, "-P", "-m", "asap_export.bench.worker")
+def command_of(_: Contender) -> Sequence[str]:
+    """What runs a contender."""
+    return (sys.executable, "-P", "-m", "asap_export.bench.worker")
 
 
 class Child:
@@ -48,9 +48,7 @@ class Child:
         self._first = {"contender": asdict(contender), "threads": threads, "folder": str(folder)}
         self._command = command(contender)
         self._environment = os.environ | dict.fromkeys(_THREADS, str(threads))
-        # Another Python must not see this one's packages.
-        paths = [str(_ROOT)] if contender.python else [str(_ROOT), *filter(None, sys.path)]
-        self._environment["PYTHONPATH"] = os.pathsep.join(paths)
+        self._environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
 
     def __enter__(self) -> Self:
         self._printed = TemporaryFile()  # closed in __exit__

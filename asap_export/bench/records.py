@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PARTS", "PROFILE_PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
+from asap_export.pruning.config import Method
+
+__all__ = ["PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
 
 SCHEMA = 1  # of a measurement's JSON
 # Its parts that tables and plots show.
 SHOWN = (
     "date", "model", "workload", "settings", "note", "contenders", "skipped", "comparisons", "profiles", "curve",
-    "targets",
 )  # fmt: skip
 PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
-PROFILE_PARTS = ("asap", "attention", "matrix products", "rest")  # of a profiled run, which they add up to
 
 BenchProvider = Literal["cpu", "cuda", "tensorrt"]
 
@@ -21,22 +21,18 @@ BenchProvider = Literal["cpu", "cuda", "tensorrt"]
 class Contender:
     """One thing that answers prompts.
 
-    ``source`` is a bundle (run as it is or under the profiler), a checkpoint's folder or a converted model.
-    Contenders of one ``family`` differ in what they prune only, so the dense one among them is the others'
-    baseline. ``pruning`` holds the fields of a ``PruningConfig``. ``attention`` "sdpa" or "eager" and
-    ``compiled`` are the transformers peers' own."""
+    ``source`` is a bundle (run as it is or under the profiler) or a checkpoint's folder. Contenders of one
+    ``family`` differ in what they prune only, so the dense one among them is the others' baseline. ``pruning``
+    holds the fields of a ``PruningConfig``. ``provider`` runs a bundle; transformers computes on its device."""
 
     name: str
-    kind: Literal["bundle", "profiled", "transformers", "openvino"]
+    kind: Literal["bundle", "profiled", "transformers"]
     source: str
     family: str
     dtype: str
-    method: Literal["asap", "fastv", "none"]
+    method: Method
     pruning: dict[str, str | int | float | bool]
-    attention: str = ""
-    compiled: bool = False
-    python: str | None = None  # another interpreter than this one
-    provider: BenchProvider = "cpu"  # what runs a bundle
+    provider: BenchProvider = "cpu"
 
     @property
     def prunes(self) -> bool:

@@ -31,7 +31,7 @@ def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -
     flops = flops_of(contender, workload, shape)
     prefill = seconds["prefill"]
     return {
-        **{name: value for name, value in asdict(contender).items() if name not in ("source", "python")},
+        **{name: value for name, value in asdict(contender).items() if name != "source"},
         "source": Path(contender.source).name,  # places on this machine are nobody else's business
         "failed": samples.failed,
         "note": first.get("note"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from asap_export.bench.records import Contender, Workload
 from asap_export.bundle import Bundle
@@ -51,14 +51,11 @@ def _cache(spec: ModelSpec, tokens: int) -> int:
 def _weights(contender: Contender, spec: ModelSpec) -> int:
     if contender.kind == "bundle":
         return weight_memory(Bundle.open(contender.source))[1]
-    converted = contender.kind == "openvino"
-    files = Path(contender.source).glob("*.bin" if converted else "*.safetensors")
-    stored = sum(file.stat().st_size for file in files)
-    return stored if converted else stored * _FLOAT // DTYPE_BYTES[spec.dtype]
+    stored = sum(file.stat().st_size for file in Path(contender.source).glob("*.safetensors"))
+    return stored * _FLOAT // DTYPE_BYTES[spec.dtype]
 
 
 def fitting(
-    processes: Literal["auto", "kept", "fresh"],
     cache_lengths: Sequence[int],
     contenders: Sequence[Contender],
     spec: ModelSpec,
@@ -85,8 +82,6 @@ def fitting(
             "model, fewer --visual-tokens or shorter --cache-lengths"
         )
     together = needed_together(taking_part, spec, tokens, longest)
-    if processes != "auto":
-        return taking_part, processes == "fresh", None
     if together <= available:
         return taking_part, False, None
     note = (

@@ -3,8 +3,8 @@
     python -m asap_export.bench.worker
 
 The first line names the contender and the number of threads; it is answered when the model is loaded and has run
-once. Whatever goes wrong is one line, {"failed": reason}, and the end. Imports are made when they are needed:
-this module also runs under a Python that has none of the package's dependencies.
+once. Whatever goes wrong is one line, {"failed": reason}, and the end. Imports are made when they are needed: a
+bundle's process has no PyTorch in its memory.
 """
 
 import json
@@ -67,27 +67,23 @@ def _workload(job: dict[str, Any]) -> Workload:
 
 
 def _runner(contender: Contender, threads: int, folder: Path) -> Any:
-    if contender.kind == "openvino":
-        from asap_export.bench.openvino_runner import open_openvino
-
-        return open_openvino(contender.source, threads)
     from asap_export.bench import resident
     from asap_export.bench.staged import StagedRunner
 
+    if contender.kind == "profiled":
+        from asap_export.bench.profiled import ProfiledRunner
+
+        return ProfiledRunner(Path(contender.source), threads, folder)
+    memory, note = (resident, None) if contender.provider == "cpu" else _device_memory()
     if contender.kind == "transformers":
         import torch
 
         torch.set_num_threads(threads)
         from asap_export.bench.torch_model import open_transformers
 
-        return StagedRunner(open_transformers(contender), resident)
-    if contender.kind == "profiled":
-        from asap_export.bench.profiled import ProfiledRunner
-
-        return ProfiledRunner(Path(contender.source), threads, folder)
+        return StagedRunner(open_transformers(contender), memory, note)
     from asap_export.bench.bundle_model import open_bundle
 
-    memory, note = (resident, None) if contender.provider == "cpu" else _device_memory()
     return StagedRunner(open_bundle(Path(contender.source), threads, contender.provider), memory, note)
 
 

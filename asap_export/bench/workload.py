@@ -1,6 +1,7 @@
 """Which images give the wanted number of visual tokens, and a prompt of exactly so many tokens."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -8,12 +9,65 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from asap_export.bench.records import Workload
+from asap_export.bench.request import BenchRequest
 from asap_export.errors import UserError
-from asap_export.model.anyres import Size, TileGeometry, max_visual_tokens, visual_token_count
+from asap_export.model.anyres import Size, TileGeometry, max_visual_tokens, packing, visual_token_count
+from asap_export.pruning.config import Budget
+from asap_export.runtime.images import read_image
+from asap_export.spec import ModelSpec
 
-__all__ = ["drawn_images", "fitted", "image_size_for", "images_needed"]
+__all__ = ["Asked", "drawn_images", "fitted", "image_size_for", "images_needed"]
 
 Integers = npt.NDArray[np.int64]
+
+VISUAL_TOKENS = 2880  # of the paper's tables
+PROMPT = "What is shown in this picture?"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of a request: images drawn into ``folder`` unless it names some, and ``budget`` of their visual
+    tokens behind a cut."""
+
+    request: BenchRequest
+    spec: ModelSpec
+    budget: Budget
+    prune_after: int
+    folder: Path
+
+    def workload(self) -> Workload:
+        """The prompt that all are given. Raises UserError where the named images have too few visual tokens."""
+        request, geometry = self.request, TileGeometry.of(self.spec)
+        if not request.image:
+            return self._drawn(request.visual_tokens or min(VISUAL_TOKENS, max_visual_tokens(geometry)))
+        pictures = map(read_image, request.image)
+        there = sum(
+            packing([(picture.height, picture.width) for picture in pictures], geometry).visual_tokens
+        )
+        tokens = request.visual_tokens or there
+        if tokens > there:
+            raise UserError(
+                f"expected --visual-tokens of at most {there}, what the images have, found {tokens}"
+            )
+        return self._of(tuple(str(file.resolve()) for file in request.image), tokens)
+
+    def curve(self, workload: Workload) -> list[Workload]:
+        """Prompts of the curve's visual tokens, of which a cut keeps the same part as of ``workload``'s."""
+        share = workload.keep / workload.visual_tokens
+        return [
+            replace(self._drawn(tokens), keep=max(1, round(share * tokens)))
+            for tokens in sorted(self.request.curve)
+        ]
+
+    def _drawn(self, tokens: int) -> Workload:
+        geometry = TileGeometry.of(self.spec)
+        files = drawn_images(self.folder, tokens, images_needed(tokens, geometry), geometry)
+        return self._of(tuple(map(str, files)), tokens)
+
+    def _of(self, files: tuple[str, ...], tokens: int) -> Workload:
+        keep = self.budget.keep_for(tokens, self.spec.layers, self.prune_after)
+        return Workload(files, PROMPT, tokens, self.request.text_tokens, keep)
 
 
 def images_needed(visual_tokens: int, geometry: TileGeometry) -> int:
@@ -32,8 +86,7 @@ def image_size_for(visual_tokens: int, geometry: TileGeometry) -> Size:
     if visual_tokens < 1 or not enough:
         most = max_visual_tokens(geometry)
         raise UserError(
-            f"expected 1 to {most} visual tokens of an image, found {visual_tokens}; change --visual-tokens or "
-            "--images"
+            f"expected 1 to {most} visual tokens of an image, found {visual_tokens}; change --visual-tokens"
         )
     return min(enough)[2]
 

@@ -1,276 +1,207 @@
 """``asap-export bench``: speed and memory, beside what people would use instead."""
 
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from asap_export.bench.plots import curve_plot, first_token_plot, require_plots
-from asap_export.bench.records import SCHEMA, SHOWN, BenchProvider
-from asap_export.bench.tables import bench_tables
-from asap_export.bench.tables import markdown as as_markdown
-from asap_export.cli.options import AsJson, Keep
+from asap_export.bench.records import SCHEMA, SHOWN
+from asap_export.bench.request import BenchRequest
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.tables import print_json, print_tables
 from asap_export.errors import UserError
+from asap_export.report.bench import bench_markdown, bench_tables
 
 __all__ = ["bench_command"]
 
 NOTHING_MEASURED = 1  # exit status; why is in the output
 
-_OF_SHOWING = {"earlier", "plot", "markdown", "as_json"}
-_WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "Peers"
+_WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "transformers"
 
 
-def bench_command(
-    context: typer.Context,
-    bundles: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[BUNDLE]...", help="Folders that exports made, of one model."),
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            "--like",
-            metavar="NAME",
-            help="Make a checkpoint of a public model's shape, and bundles of it, instead.",
-            rich_help_panel=_WITHOUT_WEIGHTS,
-        ),
-    ] = None,
-    scale: Annotated[
-        float,
-        typer.Option(
-            "--scale",
-            metavar="R",
-            help="Of its widths and heads, in (0, 1].",
-            rich_help_panel=_WITHOUT_WEIGHTS,
-        ),
-    ] = 1.0,
-    layers: Annotated[
-        int | None,
-        typer.Option("--layers", metavar="N", help="Of its decoder; all.", rich_help_panel=_WITHOUT_WEIGHTS),
-    ] = None,
-    contenders: Annotated[
-        str | None,
-        typer.Option(
-            "--contenders",
-            metavar="LIST",
-            help="Bundles to make: asap, dense, fastv, asap-int4, dense-int4; the first four by default.",
-            rich_help_panel=_WITHOUT_WEIGHTS,
-        ),
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work",
-            metavar="FOLDER",
-            help="Where they are kept for the next time; the user's cache by default.",
-            rich_help_panel=_WITHOUT_WEIGHTS,
-        ),
-    ] = None,
-    peers: Annotated[
-        str | None,
-        typer.Option(
-            "--peers",
-            metavar="LIST",
-            help="transformers-sdpa, transformers-sdpa-asap, transformers-eager, transformers-eager-asap, "
-            "transformers-compile, openvino-genai; all or none. All that can run by default.",
-            rich_help_panel=_PEERS,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="SOURCE",
-            help="Their checkpoint; where it was at export by default.",
-            rich_help_panel=_PEERS,
-        ),
-    ] = None,
-    openvino_python: Annotated[
-        str | None,
-        typer.Option(
-            "--openvino-python",
-            metavar="PYTHON",
-            help="An interpreter that has openvino-genai and optimum-intel.",
-            rich_help_panel=_PEERS,
-        ),
-    ] = None,
-    openvino_model: Annotated[
-        Path | None,
-        typer.Option(
-            "--openvino-model",
-            metavar="FOLDER",
-            help="The checkpoint as optimum-intel converts it.",
-            rich_help_panel=_PEERS,
-        ),
-    ] = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--image", metavar="FILE", help="Repeatable; drawn by default.", rich_help_panel=_PROMPT
-        ),
-    ] = None,
-    images: Annotated[
-        int | None,
-        typer.Option("--images", metavar="N", help="How many to draw; 1.", rich_help_panel=_PROMPT),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="Question.", rich_help_panel=_PROMPT)
-    ] = None,
-    visual_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--visual-tokens",
-            metavar="N",
-            help="Used of the images; 2,880 of a drawn one, or the most it can have.",
-            rich_help_panel=_PROMPT,
-        ),
-    ] = None,
-    text_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--text-tokens",
-            metavar="N",
-            help="The question is repeated to fill them; 64.",
-            rich_help_panel=_PROMPT,
-        ),
-    ] = None,
-    keep: Keep = None,
-    cache_lengths: Annotated[
-        str, typer.Option("--cache-lengths", metavar="LIST", help="Tokens in the cache when decode is timed.")
-    ] = "128,542,1024,2944",
-    decode_steps: Annotated[
-        int, typer.Option("--decode-steps", metavar="N", help="Tokens timed at each length, in each round.")
-    ] = 8,
-    rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="That count.")] = 5,
-    warmup: Annotated[int, typer.Option("--warmup", metavar="N", help="Rounds before them.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", help="Of every contender; one per core.")
-    ] = None,
-    processes: Annotated[
-        Literal["auto", "kept", "fresh"],
-        typer.Option("--processes", help="Kept over all rounds, or fresh in each; what memory allows."),
-    ] = "auto",
-    provider: Annotated[
-        BenchProvider, typer.Option("--provider", help="What runs the bundles; peers run on the CPU.")
-    ] = "cpu",
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Say where the bundles' time goes, with ONNX Runtime's profiler."),
-    ] = False,
-    curve: Annotated[
-        str | None,
-        typer.Option(
-            "--curve", metavar="LIST", help="Cost against these numbers of visual tokens, pruned and dense."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot", metavar="FILE.svg", help="Time to first token; of a curve FILE-curve.svg, too."
-        ),
-    ] = None,
-    earlier: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Measure nothing; show what --output wrote there."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the JSON there, all samples included."),
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as markdown.")] = False,
-    as_json: AsJson = False,
-) -> None:
+def _numbers(listed: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Different whole numbers of a comma-separated list, in its order; UserError where it is none."""
+    try:
+        numbers = [int(number) for number in (listed.split(",") if isinstance(listed, str) else listed)]
+    except ValueError:
+        raise UserError(
+            f"expected whole numbers between commas, found {listed!r}; correct the list"
+        ) from None
+    return tuple(dict.fromkeys(numbers))
+
+
+class _Numbers(tuple[int, ...]):
+    """What Typer takes a list of numbers for: of a tuple it would want each number as an argument of its own."""
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What becomes of the facts."""
+
+    plot: Path | None = None
+    earlier: Path | None = None
+    output: Path | None = None
+    markdown: bool = False
+    as_json: bool = False
+
+    def check(self) -> None:
+        """Raise UserError for what cannot be written: better now than after the measurement."""
+        if self.markdown and self.as_json:
+            raise UserError("expected --markdown or --json, found both; give one of them")
+        if self.plot is not None:
+            require_plots(self.plot)
+        file = self.output
+        if file is not None and not file.parent.is_dir():
+            raise UserError(f"expected a folder for {file}, found none; make it or choose another place")
+        if file is not None and file.is_dir():
+            raise UserError(f"expected a file's name for --output, found the folder {file}; add a name")
+        if file is not None and not os.access(file.parent, os.W_OK):
+            raise UserError(f"expected to write to {file.parent}, found it closed; choose another place")
+
+    def show(self, facts: dict[str, Any]) -> None:
+        if self.plot is not None:
+            first_token_plot(facts, self.plot)
+            if facts["curve"]:
+                curve_plot(facts, self.plot.with_name(f"{self.plot.stem}-curve.svg"))
+        if self.as_json:
+            print_json(facts)
+        elif self.markdown:
+            print(bench_markdown(facts))
+        else:
+            print_tables(bench_tables(facts))
+
+
+def _option(names: str, text: str, metavar: str | None = None, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names.split(), metavar=metavar, help=text, rich_help_panel=panel, **more)
+
+
+# Of the request's and the output's fields, by name; what one means and its default stand there.
+_OPTIONS: dict[str, Any] = {
+    "bundles": typer.Argument(metavar="BUNDLE", help="Folders that exports made, of one model."),
+    "like": _option(
+        "--like",
+        "Make a checkpoint of a public model's shape, and bundles of it, instead.",
+        "NAME",
+        _WITHOUT_WEIGHTS,
+    ),
+    "scale": _option("--scale", "Scale the model's widths and heads by R in (0, 1].", "R", _WITHOUT_WEIGHTS),
+    "layers": _option("--layers", "Decoder layers of the model; all by default.", "N", _WITHOUT_WEIGHTS),
+    "contenders": _option(
+        "--contenders",
+        "Bundles to make: asap, dense, fastv, asap-int4, dense-int4.",
+        "LIST",
+        _WITHOUT_WEIGHTS,
+    ),
+    "work": _option(
+        "--work",
+        "Where they are kept for the next time; the user's cache by default.",
+        "FOLDER",
+        _WITHOUT_WEIGHTS,
+    ),
+    "peers": _option(
+        "--peers/--no-peers",
+        "Measure transformers too, dense and pruned; by default where the bundles' checkpoint is found.",
+        panel=_PEERS,
+    ),
+    "model": _option(
+        "--model", "The bundles' checkpoint; where it was at export by default.", "SOURCE", _PEERS
+    ),
+    "image": _option("--image", "Picture of the prompt, repeatable; drawn by default.", "FILE", _PROMPT),
+    "visual_tokens": _option(
+        "--visual-tokens",
+        "Visual tokens of the prompt; by default all of given images, or 2,880 of a drawn one.",
+        "N",
+        _PROMPT,
+    ),
+    "text_tokens": _option("--text-tokens", "Text tokens of the prompt.", "N", _PROMPT),
+    "keep": _option(
+        "--keep", "Visual tokens after the cut; the first bundle's budget by default.", "N", _PROMPT
+    ),
+    "cache_lengths": _option(
+        "--cache-lengths", "Tokens in the cache when decode is timed.", "LIST", parser=_numbers
+    ),
+    "decode_steps": _option("--decode-steps", "Tokens timed at each length, in each round.", "N"),
+    "rounds": _option("--rounds", "Rounds that count.", "N"),
+    "warmup": _option("--warmup", "Rounds before them, which do not.", "N"),
+    "threads": _option("--threads", "Threads of every contender; one per core by default.", "N"),
+    "provider": _option("--provider", "What runs the bundles; transformers uses the same device."),
+    "profile": _option("--profile", "Say where the bundles' time goes, with ONNX Runtime's profiler."),
+    "curve": _option(
+        "--curve", "Cost against these numbers of visual tokens, pruned and dense.", "LIST", parser=_numbers
+    ),
+    "plot": _option("--plot", "Time to first token; of a curve FILE-curve.svg, too.", "FILE.svg"),
+    "earlier": _option("--from", "Measure nothing; show what --output wrote there.", "FILE"),
+    "output": _option("--output -o", "Write the JSON there, all samples included.", "FILE"),
+    "markdown": _option("--markdown", "Print the tables as markdown."),
+    "as_json": _option("--json", "Print JSON."),
+}
+_LISTS: dict[Any, Any] = {tuple[Path, ...]: list[Path], tuple[int, ...]: _Numbers}  # as Typer takes them
+
+
+def _parameters() -> list[inspect.Parameter]:
+    """Of the command: the fields of what it builds, each with its option."""
+    found = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for field in (*fields(BenchRequest), *fields(_Output)):
+        if field.name in _OPTIONS:  # the command is no option
+            kind: Any = Annotated[_LISTS.get(field.type, field.type), _OPTIONS[field.name]]
+            default: Any = field.default
+            default = list(default) if field.type == tuple[Path, ...] else default
+            found.append(
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+                )
+            )
+    return found
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with a signature for Typer."""
+    signature = inspect.Signature(_parameters())
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: of.annotation for name, of in signature.parameters.items()}
+    return command
+
+
+@_with_options
+def bench_command(*, context: typer.Context, **options: Any) -> None:
     """Measure bundles and peers in turns, each in a process of its own: times, memory, FLOPs.
 
     Without weights at hand, --like llava-v1.6-vicuna-7b --scale 0.25 makes a model of that shape and measures it.
     """
-    if markdown and as_json:
-        raise UserError("expected --markdown or --json, found both; give one of them")
-    if plot is not None:
-        require_plots(plot)
-    if output is not None:
-        _require_place(output)
-    if earlier is not None:
+    output = _Output(**{field.name: options.pop(field.name) for field in fields(_Output)})
+    output.check()
+    if output.earlier is not None:
         _refuse_measuring(context)
-        _show(_read(earlier), plot, as_json, markdown)
+        output.show(_read(output.earlier))
         return
-    lengths = _numbers("--cache-lengths", cache_lengths)
-    visual = _numbers("--curve", curve) if curve is not None else ()
+    from asap_export.bench import bench  # torch and transformers: seconds to import
 
-    from asap_export.bench import BenchRequest, bench  # torch and transformers: seconds to import
-
-    request = BenchRequest(
-        bundles=tuple(bundles or ()),
-        like=like,
-        scale=scale,
-        layers=layers,
-        work=work,
-        contenders=contenders,
-        peers=peers,
-        model=model,
-        openvino_python=openvino_python,
-        openvino_model=openvino_model,
-        images=tuple(image or ()),
-        image_count=images,
-        prompt=prompt,
-        visual_tokens=visual_tokens,
-        text_tokens=text_tokens,
-        keep=keep,
-        cache_lengths=lengths,
-        decode_steps=decode_steps,
-        rounds=rounds,
-        warmup=warmup,
-        threads=threads,
-        profile=profile,
-        curve=visual,
-        processes=processes,
-        provider=provider,
-        command=("asap-export", *sys.argv[1:]),
-    )
+    lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list | tuple)}
+    request = BenchRequest(**options | lists, command=("asap-export", *sys.argv[1:]))
     with shown_progress() as progress:
         facts = bench(request, progress)
-    if output is not None:
-        partial = output.with_name(f".{output.name}.partial")
+    if output.output is not None:
+        partial = output.output.with_name(f".{output.output.name}.partial")
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.rename(output)
-    _show(facts, plot, as_json, markdown)
+        partial.rename(output.output)
+    output.show(facts)
     if not any(contender["samples"]["prefill"] for contender in facts["contenders"]):
         raise typer.Exit(NOTHING_MEASURED)
 
 
-def _show(facts: dict[str, Any], plot: Path | None, as_json: bool, markdown: bool) -> None:
-    if plot is not None:
-        first_token_plot(facts, plot)
-        if facts["curve"]:
-            curve_plot(facts, plot.with_name(f"{plot.stem}-curve.svg"))
-    if as_json:
-        print_json(facts)
-    elif markdown:
-        print(as_markdown(facts))
-    else:
-        print_tables(bench_tables(facts))
-
-
-def _require_place(file: Path) -> None:
-    """Raise UserError where ``file`` cannot be written: better now than after the measurement."""
-    if not file.parent.is_dir():
-        raise UserError(f"expected a folder for {file}, found none; make it or choose another place")
-    if file.is_dir():
-        raise UserError(f"expected a file's name for --output, found the folder {file}; add a name")
-    if not os.access(file.parent, os.W_OK):
-        raise UserError(f"expected to write to {file.parent}, found it closed; choose another place")
-
-
 def _refuse_measuring(context: typer.Context) -> None:
+    showing = {field.name for field in fields(_Output)} - {"output"}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name not in _OF_SHOWING and source is not None and source.name == "COMMANDLINE":
+        if name not in showing and source is not None and source.name == "COMMANDLINE":
             option = parameter.opts[0] if parameter.opts[0].startswith("-") else "a bundle"
             raise UserError(f"expected --from without anything to measure, found {option}; leave it out")
 
@@ -287,12 +218,3 @@ def _read(file: Path) -> dict[str, Any]:
             f"expected a measurement of schema {SCHEMA} in {file}, found another file; measure again"
         )
     return facts
-
-
-def _numbers(option: str, listed: str) -> tuple[int, ...]:
-    """Different whole numbers of a comma-separated list, in its order; UserError where it is none."""
-    try:
-        numbers = [int(number) for number in listed.split(",")]
-    except ValueError:
-        raise UserError(f"expected whole numbers between commas for {option}, found {listed!r}") from None
-    return tuple(dict.fromkeys(numbers))

@@ -9,6 +9,7 @@ import typer
 from asap_export.cli.options import AsJson, Revision
 from asap_export.cli.progress import shown_progress
 from asap_export.cli.tables import print_json, print_tables
+from asap_export.report.evaluation import evaluation_tables
 
 __all__ = ["eval_command"]
 
@@ -76,11 +77,13 @@ def eval_command(
     revision: Revision = None,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
-        typer.Option("--dtype", help="Of a checkpoint's arithmetic; fp32 by default."),
+        typer.Option(
+            "--dtype", help="Of a checkpoint's arithmetic; by default fp32 on the CPU, and its own on a GPU."
+        ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Of PyTorch; auto takes what is there.")
-    ] = "auto",
+        str, typer.Option("--device", metavar="DEVICE", help="Where PyTorch answers: cpu, cuda or cuda:N.")
+    ] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Measure what pruning costs in accuracy: methods and budgets against dense, question by question."""
@@ -88,7 +91,6 @@ def eval_command(
         EvaluationRequest,
         evaluate,
     )  # torch and transformers: seconds to import
-    from asap_export.evaluation.tables import evaluation_tables
 
     request = EvaluationRequest(
         subject=subject,

@@ -6,23 +6,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
-
 from asap_export.bundle import tool_versions
 from asap_export.bundle.writer import write_durably
 from asap_export.errors import UserError
 from asap_export.evaluation.budgets import NamedBudget, parse_budgets
 from asap_export.evaluation.dataset import SYNTHETIC, Dataset, Picture, Split, open_dataset
+from asap_export.evaluation.device import chosen_device, device_name
 from asap_export.evaluation.journal import Journal, Record
 from asap_export.evaluation.methods import NamedMethod, parse_methods
 from asap_export.evaluation.reading import ReadPicture, Seen, read_picture
 from asap_export.evaluation.results import Facts, results_of
 from asap_export.evaluation.runs import Run, Runtime, runs_of
 from asap_export.evaluation.subject import Subject, open_subject
-from asap_export.evaluation.tables import markdown
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.flops import DecoderShape
+from asap_export.report.evaluation import evaluation_markdown
 from asap_export.runtime.prompt import PromptReader
 
 __all__ = ["EvaluationRequest", "Results", "evaluate"]
@@ -39,7 +38,8 @@ class EvaluationRequest:
     ``subject`` is a bundle or a checkpoint (folder or hub id), None the built-in demo; ``methods`` and ``budgets``
     are lists as ``parse_methods`` and ``parse_budgets`` take them; by default a bundle is evaluated with its own
     method in ONNX Runtime, and a checkpoint with dense, ASAP, FastV and random in PyTorch. ``instruction`` is put
-    behind every question. ``dtype`` (of a checkpoint) is float32 by default; ``device`` is PyTorch's.
+    behind every question. ``device`` is PyTorch's, "cpu", "cuda" or "cuda:N"; ``dtype`` that of a checkpoint's
+    arithmetic, by default float32 on the CPU and its own on a GPU.
     """
 
     subject: str | Path | None = None
@@ -56,7 +56,7 @@ class EvaluationRequest:
     model: str | None = None  # where a bundle's checkpoint is now
     revision: str | None = None
     dtype: str | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -91,34 +91,35 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
     dataset = request.dataset
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset, request.split, request.limit)
+    device = chosen_device(request.device)
     subject = open_subject(
         request.subject,
         model=request.model,
         revision=request.revision,
         dtype=request.dtype,
+        device=device,
         progress=progress,
     )
     if methods is None:
         methods = (subject.own_method(),) if subject.bundle else parse_methods(_METHODS)
     runtime = request.runtime or ("ort" if subject.bundle else "torch")
     runs = runs_of(methods, budgets, _RUNTIMES[runtime])
-    device = _device(request.device)
-    _check(runs, subject, device)
-    settings = _settings(request, subject, dataset, methods, budgets, runtime, device)
+    _check(runs, subject, request.max_new_tokens)
+    settings = _settings(request, subject, dataset, methods, budgets, runtime)
     folder = Path(request.output) if request.output else Path(f"{Path(subject.name).resolve().name}.eval")
     with Journal(folder, settings, request.overwrite) as journal:
         if len(journal.pictures) < dataset.size:
-            work = _Work(request, subject, runs, _open(request, subject, runs, folder, device))
+            work = _Work(request, subject, runs, _open(request, subject, runs, folder))
             for number in range(len(journal.pictures), dataset.size):
                 progress(Progress(_STAGE, number / dataset.size, f"image {number + 1} of {dataset.size}"))
                 journal.append(work.records(number, dataset.picture(number)))
         facts = results_of(settings, journal.pictures, runs, DecoderShape.of(subject.spec))
     write_durably(folder / "results.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    write_durably(folder / "results.md", markdown(facts))
+    write_durably(folder / "results.md", evaluation_markdown(facts))
     return Results(folder, facts)
 
 
-def _check(runs: tuple[Run, ...], subject: Subject, device: str) -> None:
+def _check(runs: tuple[Run, ...], subject: Subject, max_new_tokens: int) -> None:
     """Raise UserError where a run cannot be: layers, budgets, dtypes, memory, or a bundle's checkpoint that is
     missing."""
     spec = subject.spec
@@ -139,13 +140,12 @@ def _check(runs: tuple[Run, ...], subject: Subject, device: str) -> None:
     if any(run.runtime == "torch" or run.pruning != own for run in runs):
         subject.checkpoint()
     if any(run.runtime == "torch" for run in runs):
-        subject.check_memory(device)
-
-
-def _device(name: str) -> str:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("expected a CUDA device for --device cuda, found none; use --device cpu")
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        subject.rows(max_new_tokens)
+    elif subject.device.type != "cpu":
+        raise UserError(
+            "expected --runtime torch or both with --device cuda, found ort, which answers on the CPU; "
+            "change one of them"
+        )
 
 
 def _settings(
@@ -155,7 +155,6 @@ def _settings(
     methods: tuple[NamedMethod, ...],
     budgets: tuple[NamedBudget, ...],
     runtime: str,
-    device: str,
 ) -> dict[str, Any]:
     """All that the results depend on: an evaluation that is continued must not mix two of it."""
     return {
@@ -169,7 +168,7 @@ def _settings(
         "methods": {method.label: asdict(method.pruning) for method in methods},
         "budgets": [budget.label for budget in budgets],
         "runtime": runtime,
-        "device": device,
+        "device": device_name(subject.device),
         "instruction": request.instruction,
         "max_new_tokens": request.max_new_tokens,
         "tools": tool_versions(),
@@ -177,13 +176,13 @@ def _settings(
 
 
 def _open(
-    request: EvaluationRequest, subject: Subject, runs: tuple[Run, ...], folder: Path, device: str
+    request: EvaluationRequest, subject: Subject, runs: tuple[Run, ...], folder: Path
 ) -> dict[Runtime, _Answers]:
     """The runtimes that some run needs, loaded."""
     answers: dict[Runtime, _Answers] = {}
     in_graphs = list(dict.fromkeys(run.method for run in runs if run.runtime == "ort"))
     if any(run.runtime == "torch" for run in runs):
-        answers["torch"] = subject.torch_answers(device, request.max_new_tokens)
+        answers["torch"] = subject.torch_answers(request.max_new_tokens)
     if in_graphs:
         answers["ort"] = subject.ort_answers(in_graphs, folder / "bundles", request.max_new_tokens)
     return answers

@@ -12,14 +12,15 @@ import torch
 from asap_export.bundle import MANIFEST, Bundle, tool_versions
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from asap_export.checkpoint.loading import check_processor, load_model
+from asap_export.checkpoint.loading import TORCH_DTYPES, check_processor, load_model
 from asap_export.errors import UserError
+from asap_export.evaluation.device import device_name, memory_of, needed_by, rows_in
 from asap_export.evaluation.methods import METHODS, NamedMethod
 from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.export import ExportRequest, export
-from asap_export.memory import available_memory, gigabytes
-from asap_export.parity.memory import attention_memory, weight_memory
+from asap_export.memory import gigabytes
+from asap_export.parity.memory import weight_memory
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback, no_progress
@@ -36,14 +37,15 @@ class Subject:
     """Nothing of it is loaded yet.
 
     ``spec`` are its sizes; ``files`` the checkpoint's, with their sha256; ``dtype`` is what both runtimes compute
-    in. ``checkpoint`` opens a bundle's only when it is asked for; it raises UserError where
-    that is not found, or no longer what the bundle was made from.
+    in, ``device`` where PyTorch does. ``checkpoint`` opens a bundle's only when it is asked for; it raises
+    UserError where that is not found, or no longer what the bundle was made from.
     """
 
     name: str
     spec: ModelSpec
     files: dict[str, str]
     dtype: str
+    device: torch.device
     bundle: Bundle | None
     checkpoint: Callable[[], Checkpoint] = field(compare=False)
     progress: ProgressCallback = field(default=no_progress, compare=False)
@@ -67,25 +69,38 @@ class Subject:
         label = next((name for name, config in METHODS.items() if config == pruning), "bundle")
         return NamedMethod(label, pruning)
 
-    def check_memory(self, device: str) -> None:
-        """Raise UserError where there is too little memory for the PyTorch reference, and what it computes with.
+    def rows(self, max_new_tokens: int) -> int:
+        """Questions that PyTorch answers at once. Raises UserError where its device, or the host on the way to it,
+        has too little memory."""
+        itemsize = TORCH_DTYPES[self.dtype].itemsize
+        weights = weight_memory(self.checkpoint(), self.spec.layers) * itemsize // 4
+        needed, memory = (
+            needed_by(self.spec, weights, itemsize, max_new_tokens, self.device),
+            memory_of(self.device),
+        )
+        rows = rows_in(needed, memory)
+        self._require(
+            needed.fixed + rows * needed.row,
+            memory.free,
+            "" if self.device.type == "cpu" else f" on {device_name(self.device)}",
+        )
+        if self.device.type != "cpu":
+            self._require(weights, memory_of(torch.device("cpu")).free, " on the host to load")
+        return rows
 
-        The weights of a GPU pass through the memory of its host, its attention does not.
-        """
-        needed = weight_memory(self.checkpoint(), self.spec.layers) // (1 if self.dtype == "fp32" else 2)
-        if device == "cpu":
-            needed += attention_memory(self.spec.heads, self.spec.max_visual_tokens)
-        if needed > (available := available_memory()):
+    def _require(self, needed: int, free: int, where: str) -> None:
+        if needed > free:
             raise UserError(
-                f"expected about {gigabytes(needed)} of free memory for the model in {self.dtype}, found "
-                f"{gigabytes(available)}; free some, or use another machine"
+                f"expected about {gigabytes(needed)} of free memory{where} for the model in {self.dtype}, found "
+                f"{gigabytes(free)}; free some, or use another machine"
             )
 
-    def torch_answers(self, device: str, max_new_tokens: int) -> TorchAnswers:
-        """The PyTorch reference."""
+    def torch_answers(self, max_new_tokens: int) -> TorchAnswers:
+        """The PyTorch reference on the device."""
         self.progress(Progress("Load the model"))
+        rows = self.rows(max_new_tokens)
         llava = load_model(self.checkpoint(), self.dtype)
-        return TorchAnswers(llava.to(torch.device(device)), self.spec, max_new_tokens)
+        return TorchAnswers(llava.to(self.device), self.spec, max_new_tokens, rows)
 
     def ort_answers(self, methods: Sequence[NamedMethod], folder: Path, max_new_tokens: int) -> OrtAnswers:
         """Bundles of all methods: the subject itself, or exports in ``folder``, which a later call finds there."""
@@ -132,12 +147,14 @@ def open_subject(
     model: str | None = None,
     revision: str | None = None,
     dtype: str | None = None,
+    device: torch.device,
     progress: ProgressCallback = no_progress,
 ) -> Subject:
     """A bundle's folder, or a checkpoint as ``open_checkpoint`` takes it; None is the built-in demo.
 
-    ``model`` is where a bundle's checkpoint is now; ``dtype`` that of a checkpoint's arithmetic, float32 by
-    default. Raises UserError where it is neither, and for an option that would do nothing.
+    ``model`` is where a bundle's checkpoint is now; ``dtype`` that of a checkpoint's arithmetic, by default
+    float32 on the CPU and its own on a GPU. Raises UserError where it is neither, and for an option that
+    would do nothing.
     """
     if source is not None and (Path(source) / MANIFEST).is_file():
         if dtype is not None:
@@ -151,15 +168,16 @@ def open_subject(
 
         manifest = bundle.manifest
         return Subject(
-            str(source), manifest.model, manifest.source.files, manifest.dtype, bundle,
+            str(source), manifest.model, manifest.source.files, manifest.dtype, device, bundle,
             cache(of_bundle), progress,
         )  # fmt: skip
     if model is not None:
         raise UserError(f"expected --model with a bundle, found {source or 'the demo'}; leave it out")
     checkpoint = open_checkpoint(source, revision, progress)
     check_processor(checkpoint.folder, checkpoint.spec)
+    dtype = dtype or ("fp32" if device.type == "cpu" else checkpoint.spec.dtype)
     return Subject(
-        checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype or "fp32", None,
+        checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype, device, None,
         lambda: checkpoint, progress,
     )  # fmt: skip
 

@@ -14,8 +14,6 @@ from asap_export.spec import ModelSpec
 
 __all__ = ["TorchAnswers"]
 
-_ROWS = 16  # questions at once: a picture may have dozens
-
 
 class _Asked(NamedTuple):
     """Questions by number, ready to be answered."""
@@ -27,16 +25,16 @@ class _Asked(NamedTuple):
 class TorchAnswers:
     """A model with its weights, and what it says under any method and budget.
 
-    What methods, budgets and questions share is computed once (``model/shared.py``).
+    ``rows``: questions at once. What methods, budgets and questions share is computed once (``model/shared.py``).
     """
 
-    def __init__(self, llava: Any, spec: ModelSpec, max_new_tokens: int) -> None:
+    def __init__(self, llava: Any, spec: ModelSpec, max_new_tokens: int, rows: int) -> None:
         self._llava, self._spec = llava, spec
-        self._max_new_tokens = max_new_tokens
+        self._max_new_tokens, self._rows = max_new_tokens, rows
         self._geometry = TileGeometry.of(spec)
         self._dense = Reference(llava, PruningConfig(method="none"))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def look(self, read: ReadPicture) -> Seen:
         """Run the vision encoder, and embed all prompts."""
         pixels = torch.from_numpy(read.pixel_values).to(self._dense.device, self._dense.dtype)
@@ -44,7 +42,7 @@ class TorchAnswers:
         features = self._dense.vision(pixels, index)
         return Seen(read, [asked for head in read.heads for asked in self._asked(head, features)])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(self, seen: Seen, pruning: PruningConfig, keep: int) -> list[list[int]]:
         """The new tokens of every question, the end token left out."""
         # In a step there is nothing to prune, so the dense model does it wherever caches have one length.
@@ -70,8 +68,8 @@ class TorchAnswers:
         shared = SharedHead(self._llava, embeds, ids == self._spec.image_token_id)
         asked = []
         numbers = list(head.tails)
-        for first in range(0, len(numbers), _ROWS):
-            rows = numbers[first : first + _ROWS]
+        for first in range(0, len(numbers), self._rows):
+            rows = numbers[first : first + self._rows]
             padded, valid = left_padded([head.tails[row] for row in rows])
             embeds = self._dense.embedding.embed_tokens(self._tensor(padded))
             asked.append(_Asked(rows, SharedTails(shared, embeds, self._tensor(valid))))

@@ -7,15 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-__all__ = ["ATTENTION", "Attention", "KeyValueCache", "Observer"]
+__all__ = ["ATTENTION", "KeyValueCache", "Observer"]
 
 ATTENTION = "asap_export"  # the name under which transformers' layers find `attend`
 
 # Called with query [B, H, T, d], key [B, Hkv, P+T, d] and the scale; returns the bias for the layer's logits.
 Observer = Callable[[Tensor, Tensor, float], Tensor]
-
-# Called with query [B, H, T, d], key and value [B, Hkv, P+T, d] and the scale; returns the output [B, H, T, d].
-Attention = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 class KeyValueCache:
@@ -37,19 +34,16 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor,
     scaling: float,
     observe: Observer | None = None,
-    instead: Attention | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention; in the scoring layer an observer sees query and key and sets the bias.
 
     query: [B, H, T, d] and key, value: [B, Hkv, P+T, d] after RoPE; attention_mask: [B, 1, T, P+T], bool or
-    an additive bias; ``instead`` computes the output in another way, without the mask. Returns [B, T, H, d].
+    an additive bias. Returns [B, T, H, d].
     """
-    if instead is not None:
-        return instead(query, key, value, scaling).transpose(1, 2).contiguous(), None
     if observe is not None:
         attention_mask = observe(query, key, scaling).to(query.dtype)
     output = nn.functional.scaled_dot_product_attention(

@@ -128,7 +128,8 @@ class SharedTails:
         self._head, self._valid = head, valid
         self._rows = embeds.shape[0]
         self._positions = (head.length + valid.cumsum(dim=1) - 1).clamp_min(0)
-        self._run = _Run(head.decoder, embeds, self._behind(head.length), self._positions)
+        self._embeds = embeds
+        self._run = self._begun()
 
     def prefill(self, pruning: PruningConfig, keep: int) -> tuple[Tensor, Context]:
         """Logits [B, 1, V] of the prompts' last tokens, and what later tokens need to know of them.
@@ -152,7 +153,12 @@ class SharedTails:
         valid = self._behind(kept_index.shape[1]).long()
         early_valid = valid if pruning.trim_early_kv else self._behind(head.length).long()
         position = head.length + self._valid.sum(dim=1, keepdim=True)
+        if not cuts:  # caches of all layers are most of the memory, and what a cut needs is soon run again
+            self._run = self._begun()
         return logits, Context(past, valid, early_valid, position)
+
+    def _begun(self) -> _Run:
+        return _Run(self._head.decoder, self._embeds, self._behind(self._head.length), self._positions)
 
     def _cut(self, pruning: PruningConfig, keep: int) -> Survivors:
         """What is left of the head: one row for all tails, or one for each where the text decides."""

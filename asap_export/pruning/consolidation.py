@@ -38,29 +38,40 @@ def consolidate(hidden: Tensor, visual_mask: Tensor, salience: Tensor, similar: 
     """Greedy weighted averaging (Eq 6) over the kept tokens of one sequence.
 
     In descending salience (ties: lower position first) each visual token that is not yet absorbed becomes an
-    anchor and absorbs every later, not yet absorbed one that is ``similar``.
+    anchor and absorbs every later, not yet absorbed one that is ``similar``. Where all weights of a group are 0,
+    its anchor keeps its own state. All tokens are looked at together: a loop would wait for a GPU at each.
 
     hidden: [K, D]; visual_mask: [K] bool; salience: [K] float32; similar: [K, K] bool, whose cosine similarity
     exceeds the threshold.
     """
     hidden = hidden.float()
     order = salience.argsort(descending=True, stable=True)
-    free = visual_mask.clone()  # neither an anchor nor absorbed yet
-    absorbed = torch.zeros_like(visual_mask)
-    absorber = torch.arange(len(hidden), device=hidden.device)
-    merged = hidden.clone()
-    for anchor in order[visual_mask[order]].tolist():
-        if absorbed[anchor]:
-            continue
-        free[anchor] = False
-        group = similar[anchor] & free
-        free &= ~group
-        absorbed |= group
-        absorber[group] = anchor
-        total = salience[anchor] + salience[group].sum()
-        if group.any() and total > 0:
-            merged[anchor] = (salience[anchor] * hidden[anchor] + salience[group] @ hidden[group]) / total
-    return Consolidation(merged, absorbed, absorber)
+    rank = order.argsort()
+    may_absorb = similar & visual_mask[:, None] & visual_mask & (rank[:, None] < rank)
+    stays = _staying(may_absorb)
+    absorbs = may_absorb & stays[:, None]
+    first = (absorbs[order].cumsum(dim=0) == 0).sum(dim=0)  # rank of the first anchor; K where there is none
+    owns = absorbs & (rank[:, None] == first)
+    share = owns * salience
+    total = salience + share.sum(dim=1)
+    averages = owns.any(dim=1) & (total > 0)
+    mean = (salience[:, None] * hidden + share @ hidden) / torch.where(averages, total, 1.0)[:, None]
+    merged = torch.where(averages[:, None], mean, hidden)
+    anchor = torch.where(stays, rank, first)
+    return Consolidation(merged, ~stays, order[anchor])
+
+
+def _staying(may_absorb: Tensor) -> Tensor:
+    """Who is an anchor or alone, [K] bool: whom none of them may absorb. may_absorb: [K, K] bool.
+
+    A round settles at least the next token in the order of salience, and nearly always many: redundant tokens are
+    settled in a handful of rounds.
+    """
+    stays = may_absorb.new_ones(len(may_absorb))
+    while True:
+        before, stays = stays, ~(may_absorb & stays[:, None]).any(dim=0)
+        if torch.equal(before, stays):
+            return stays
 
 
 def salvage(mass: Tensor, pool: Tensor, absorbed: Tensor) -> Tensor:

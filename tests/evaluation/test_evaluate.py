@@ -175,7 +175,7 @@ def test_a_bundle_is_evaluated_with_its_own_method_and_others_with_its_checkpoin
 
 
 def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(request_, tmp_path, monkeypatch):
-    monkeypatch.setattr("asap_export.evaluation.subject.available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("asap_export.evaluation.device.available_memory", lambda: 1_000_000)
     said = r"expected about [\d.]+ .B of free memory for the model in fp32, found 1 MB; free some"
     with pytest.raises(UserError, match=said):
         evaluate(replace(request_, output=tmp_path / "out"))
@@ -199,6 +199,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(request
         ),
         ({"model": "elsewhere"}, "expected --model with a bundle"),
         ({"max_new_tokens": 0}, "expected --max-new-tokens of at least 1, found 0"),
+        ({"device": "gpu"}, "expected cpu, cuda or cuda:N for --device, found gpu; correct it"),
     ],
     ids=str,
 )

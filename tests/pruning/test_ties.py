@@ -1,6 +1,6 @@
 """Equal keys tie exactly: equal mass and equal scores, no salience where all are equal, the lowest kept.
 
-Not so in onnx's own evaluator and in Triton's interpreter, whose products are numpy's (docs/method.md).
+Not so in onnx's own evaluator, whose products are numpy's (docs/method.md).
 """
 
 from functools import cache
@@ -15,8 +15,6 @@ from operator_models import run_operator
 from asap_export.graph.cpu.functions import attach_cpu_functions, call
 from asap_export.pruning import cut
 from asap_export.pruning.config import PruningConfig
-from asap_export.pruning.device.cut import attend_and_score
-from asap_export.pruning.device.cut import drop_tokens as drop_on_device
 from asap_export.pruning.scores import last_valid_row, row_weight
 
 # tokens, cached tokens, heads, key heads, head size, different visual keys
@@ -65,21 +63,17 @@ def lowest(visual, keep):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("score", ["last", "text", "salience"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_reference_and_device(shape, score, dtype):
+def test_reference(shape, score, dtype):
     query, key, visual, valid, kind = scene(*shape, dtype=dtype)
     config = PruningConfig(score=score)
     seen = cut.observe_attention(config, query, key, visual, valid, SCALE)
-    _, on_device = attend_and_score(config, query, key, key, visual, SCALE, valid)
-    for each in (seen, on_device):
-        check(each.mass, each.salience, each.score, visual, kind)
+    check(seen.mass, seen.salience, seen.score, visual, kind)
     if shape[-1] == 1:
         new_valid, keep = valid[:, shape[1] :], 4
         hidden = torch.randn(1, shape[0], 16)  # nothing to merge
-        length = int((~visual).sum()) + keep
-        found = cut.drop_tokens(config, seen, hidden, visual, new_valid, torch.tensor(length))
-        there = drop_on_device(config, on_device, hidden, visual, length)
+        length = torch.tensor(int((~visual).sum()) + keep)
+        found = cut.drop_tokens(config, seen, hidden, visual, new_valid, length)
         assert torch.equal(found.kept_index[0], lowest(visual, keep))
-        assert torch.equal(there.kept_index[0], lowest(visual, keep))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -6,7 +6,7 @@ from typing import Any
 
 from measurements import SWEEPS, Sweep
 
-from asap_export.evaluation.tables import markdown
+from asap_export.report.evaluation import evaluation_markdown
 
 __all__ = ["page"]
 
@@ -43,7 +43,7 @@ def page(swept: Sequence[Facts], test: Facts, plots: Sequence[Path], budgets: Pa
         "## The test split, which no choice has seen\n",
         f"![Retention by budget](pictures/{budgets.name})\n",
     ]
-    tables = markdown(test).split("\n", 1)[1].replace("\n## ", "\n### ")
+    tables = evaluation_markdown(test).split("\n", 1)[1].replace("\n## ", "\n### ")
     parts += [f"{test['questions']:,} questions about {test['images']:,} images.\n", tables.strip() + "\n"]
     parts.append(SWEPT.format(questions=swept[0]["questions"], images=swept[0]["images"]))
     for choice, facts, plot in zip(SWEEPS, swept, plots, strict=True):

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from on_gpu.setting import Setting
-from on_gpu.steps import Absent, Steps
+from on_gpu.steps import Absent, Setting, Steps
 
 IMAGE = Path(__file__).parents[2] / "examples" / "images" / "things.png"
 QUESTION = "What number is in the red box?"
@@ -70,7 +69,7 @@ def _cuda_provider(setting: Setting) -> dict[str, Any]:
         )
     if setting.rehearsal:
         raise Absent("no CUDA device in a rehearsal")
-    return {"version": onnxruntime.__version__, "providers": found}
+    return {"said": f"ONNX Runtime {onnxruntime.__version__}", "providers": found}
 
 
 def _installed(flavour: str, setting: Setting) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _installed(flavour: str, setting: Setting) -> dict[str, Any]:
     if setting.rehearsal:
         raise Absent("no CUDA device in a rehearsal")
     trt = __import__(flavour)
-    return {"version": trt.__version__}
+    return {"said": f"{flavour} {trt.__version__}"}
 
 
 def _demo(setting: Setting, provider: str, **options: Any) -> dict[str, Any]:
@@ -106,7 +105,9 @@ def _checked(bundle: Path | None, setting: Setting, provider: Any) -> dict[str, 
         "largest_error_allowed": report.limit,
         "not_passed": [f"{check.verdict} {check.case}, {check.name}: {check.detail}" for check in odd[:20]],
     }
-    return found | _timed(bundle, setting, provider)
+    times = _timed(bundle, setting, provider)
+    said = f"{report.verdict}, prefill {times['prefill_ms']:.1f} ms"
+    return {"said": f"{said}, {times.get('per_token_ms', 0):.1f} ms per token"} | found | times
 
 
 def _timed(bundle: Path, setting: Setting, provider: Any) -> dict[str, Any]:

@@ -10,9 +10,21 @@ import torch
 from torch import Tensor
 
 from asap_export.pruning.config import PruningConfig
-from on_gpu.setting import Setting
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
+
+
+class Size(NamedTuple):
+    """Of a random cut."""
+
+    heads: int
+    head_dim: int
+    text: int
+    visual: int
+    keep: int
+
+
+VICUNA_7B, TINY = Size(32, 128, 64, 2880, 478), Size(4, 16, 16, 96, 16)
 
 
 class CutCase(NamedTuple):
@@ -64,16 +76,15 @@ def golden_cases() -> Iterator[CutCase]:
         yield CutCase(f"golden {file.stem}", config, query, key, hidden, visual, valid, kept)
 
 
-def random_cases(setting: Setting) -> Iterator[CutCase]:
-    """One prompt of the setting's size under each score; a padded batch with fewer key heads behind a cache."""
-    shape, kept = setting.shape, setting.text + setting.keep
-    heads = shape.heads, shape.kv_heads, shape.head_dim
+def random_cases(size: Size) -> Iterator[CutCase]:
+    """One prompt of that size under each score; a padded batch with fewer key heads behind a cache."""
+    heads, head_dim, text, visual_tokens, keep = size
     for score in ("last", "received"):
-        visual = torch.zeros(1, setting.tokens, dtype=torch.bool)
-        visual[:, setting.before : setting.before + setting.visual] = True
+        visual = torch.zeros(1, text + visual_tokens, dtype=torch.bool)
+        visual[:, text // 2 : text // 2 + visual_tokens] = True
         config = PruningConfig(score=score)  # type: ignore[arg-type]
-        name = f"random, {setting.tokens} tokens, {score}"
-        yield _random(name, config, *heads, shape.hidden_size, visual, torch.ones_like(visual), kept)
+        name, everyone = f"random, {visual.shape[1]} tokens, {score}", torch.ones_like(visual)
+        yield _random(name, config, heads, heads, head_dim, heads * head_dim, visual, everyone, text + keep)
     position = torch.arange(300)
     valid = position >= torch.tensor([0, 41])[:, None]
     visual = (position >= torch.tensor([9, 60])[:, None]) & (position < 290)

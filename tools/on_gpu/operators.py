@@ -1,11 +1,11 @@
-"""Part ``operators``: the four operators and the device's form of the cut, against the reference on the host.
+"""Part ``operators``: the method's four operators on the device against the same operators on the host.
 
 The host computes in float32 on the very numbers that the device is given, rounded to its dtype. All of the cut is
 float32 in every dtype, so only the order of additions differs, and where a result is stored in fewer bits, its
-rounding. Every operator gets the reference's results of those before it: a choice is compared on equal scores.
+rounding. Every operator gets the host's results of those before it: a choice is compared on equal scores.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,18 +14,13 @@ from torch import Tensor
 
 from asap_export.pruning import operators
 from asap_export.pruning.cut import Observation, criterion, observe_attention
-from asap_export.pruning.device.cut import Scores, attend_and_score, drop_tokens
 from asap_export.pruning.scores import row_weight
-from on_gpu.cuts import CutCase, golden_cases, random_cases
-from on_gpu.prefills import need_triton
-from on_gpu.setting import Setting
-from on_gpu.steps import Absent, Steps
+from on_gpu.cuts import TINY, VICUNA_7B, CutCase, golden_cases, random_cases
+from on_gpu.steps import Setting, Steps
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LIMIT = 1e-4  # of a tensor's largest value, for sums in float32
-NEAR = (
-    1e-5  # between a cosine and the threshold, or of two scores' largest: such a choice may fall either way
-)
+NEAR = 1e-5  # between a cosine and the threshold: such a choice may fall either way
 
 
 class Compared(NamedTuple):
@@ -45,10 +40,9 @@ class Compared(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """The reference's results for a case, on the host: kept [B, K], merged hidden states, what was absorbed."""
+    """The host's results for a case: kept [B, K], merged hidden states, what was absorbed."""
 
     seen: Observation
-    output: Tensor
     kept: Tensor
     hidden: Tensor
     index: Tensor
@@ -56,43 +50,30 @@ class Expected(NamedTuple):
 
 
 def measure(setting: Setting, steps: Steps) -> None:
-    """Operators and the device's form in each dtype; the kernels last, since theirs is the newest code."""
+    """All cases in each dtype."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    cases = [*golden_cases(), *random_cases(setting)]
-    checks: dict[str, Callable[..., Iterator[Compared]]] = {
-        "operators": compare_operators,
-        "device form": partial(compare_device_form, fused=False),
-        "kernels": partial(compare_device_form, fused=True),
-    }
-    for name, check in checks.items():
-        for dtype in DTYPES:
-            steps.run(
-                f"{name}, {dtype}", lambda check=check, dtype=dtype: _summary(check, cases, setting, dtype)
-            )
+    cases = [*golden_cases(), *random_cases(TINY if setting.rehearsal else VICUNA_7B)]
+    for dtype in DTYPES:
+        steps.run(dtype, lambda dtype=dtype: _summary(cases, setting, dtype))
 
 
-def _summary(
-    check: Callable[..., Iterator[Compared]], cases: list[CutCase], setting: Setting, dtype: str
-) -> Any:
+def _summary(cases: list[CutCase], setting: Setting, dtype: str) -> dict[str, Any]:
     """The worst of every result over all cases, and all that is not as it should be."""
-    if isinstance(check, partial) and check.keywords["fused"]:
-        need_triton(setting)
-        if setting.rehearsal and dtype == "bf16":
-            raise Absent("Triton's interpreter cannot multiply bfloat16")
-        if setting.rehearsal:
-            cases = cases[:3]  # the interpreter takes its time; tests/pruning has the others
-    found = [each for case in cases for each in check(case, setting.device, DTYPES[dtype])]
+    device = torch.device(setting.device)
+    found = [each for case in cases for each in compare_operators(case, device, DTYPES[dtype])]
     worst: dict[str, Compared] = {}
     for each in found:
         known = worst.get(each.name)
         if known is None or each.error / (each.limit or 1) > known.error / (known.limit or 1):
             worst[each.name] = each
     odd = [each for each in found if each.verdict in ("near tie", "differs")]
+    differs = sum(each.verdict == "differs" for each in odd)
     return {
+        "said": f"{len(found)} compared, {differs} differ, {len(odd) - differs} near ties",
         "cases": len(cases),
         "compared": len(found),
-        "differs": sum(each.verdict == "differs" for each in found),
-        "near_ties": sum(each.verdict == "near tie" for each in found),
+        "differs": differs,
+        "near_ties": len(odd) - differs,
         "worst": {name: _entry(each) for name, each in worst.items()},
         "not_equal": [_entry(each) for each in odd],
     }
@@ -116,9 +97,6 @@ _EXPECTED: dict[tuple[str, torch.dtype], Expected] = {}
 def _reference(case: CutCase) -> Expected:
     config = case.config
     seen = observe_attention(config, case.query, case.key, case.visual, case.valid, case.scale)
-    output = torch.nn.functional.scaled_dot_product_attention(
-        case.query, case.key, case.key, attn_mask=seen.bias, scale=case.scale, enable_gqa=True
-    )
     kept = operators.topk(seen.score, case.visual, case.new_valid, torch.tensor(case.kept_length))
     inputs = case.hidden, kept, case.visual, seen.salience, seen.mass
     if config.method == "asap" and config.merge:
@@ -126,7 +104,7 @@ def _reference(case: CutCase) -> Expected:
     else:
         rows = torch.arange(len(kept))[:, None]
         merged = case.hidden[rows, kept], kept, torch.zeros_like(kept, dtype=torch.bool)
-    return Expected(seen, output, kept, *merged)
+    return Expected(seen, kept, *merged)
 
 
 def compare_operators(case: CutCase, device: torch.device, dtype: torch.dtype) -> Iterator[Compared]:
@@ -160,33 +138,6 @@ def compare_operators(case: CutCase, device: torch.device, dtype: torch.dtype) -
             yield numbers("merge: hidden", merged, expected.hidden, rounding=dtype)
 
 
-def compare_device_form(
-    case: CutCase, device: torch.device, dtype: torch.dtype, fused: bool
-) -> Iterator[Compared]:
-    """``pruning/device`` on the device: attention and scores, the choice from the reference's scores on, and all
-    of it in a row."""
-    host, there = case.rounded(dtype), case.on(device, dtype)
-    expected, config = reference_of(host, dtype), case.config
-    given = there.query, there.key, there.key, there.visual, case.scale, there.valid
-    output, seen = attend_and_score(config, *given, fused=fused)
-    # Attention itself is as exact as its dtype: probabilities are rounded to it, and the mask outside the kernels.
-    yield _numbers(case, "attention", output, expected.output, rounding=dtype, times=8)
-    for name in ("mass", "salience", "score"):
-        found, wanted = getattr(seen, name), getattr(expected.seen, name)
-        if config.weighs_mass or name == "score":
-            yield _numbers(case, name, found, wanted, only=host.visual)
-    same = Scores(*(getattr(expected.seen, name).to(device) for name in Scores._fields))
-    margin = _merge_margin(host, expected)
-    rest = there.hidden, there.visual, case.kept_length, there.new_valid
-    chosen = drop_tokens(config, same, *rest)
-    yield Compared(case.name, "settled", float(not chosen.settled), 0.0)
-    yield _choice(case, "index", chosen.kept_index, expected.index, margin)
-    if torch.equal(chosen.kept_index.cpu(), expected.index):
-        yield _numbers(case, "hidden", chosen.hidden, expected.hidden, rounding=dtype)
-    own = drop_tokens(config, seen, *rest).kept_index
-    yield _choice(case, "index, own scores", own, expected.index, min(margin, _score_margin(host, expected)))
-
-
 def _numbers(
     case: CutCase,
     name: str,
@@ -194,7 +145,6 @@ def _numbers(
     expected: Tensor,
     only: Tensor | None = None,
     rounding: torch.dtype | None = None,
-    times: int = 1,
 ) -> Compared:
     found = found.detach().float().cpu()
     if only is not None:
@@ -202,7 +152,7 @@ def _numbers(
     largest = float(expected.abs().max()) if expected.numel() else 0.0
     error = float((found - expected).abs().max()) / (largest or 1.0) if expected.numel() else 0.0
     error = error if error == error else float("inf")
-    return Compared(case.name, name, error, LIMIT + (times * torch.finfo(rounding).eps if rounding else 0.0))
+    return Compared(case.name, name, error, LIMIT + (torch.finfo(rounding).eps if rounding else 0.0))
 
 
 def _choice(case: CutCase, name: str, found: Tensor, expected: Tensor, margin: float | None) -> Compared:
@@ -219,29 +169,3 @@ def _merge_margin(host: CutCase, expected: Expected) -> float:
         if len(unit) > 1:
             closest = min(closest, float((cosine - host.config.threshold).abs().min()))
     return closest
-
-
-def _score_margin(host: CutCase, expected: Expected) -> float:
-    """Of all that scores, masses and saliences decide: the cut, salvage, and the order of similar tokens."""
-    closest = torch.inf
-    seen = expected.seen
-    for row, kept in enumerate(expected.kept):
-        visual = host.visual[row]
-        survives = torch.zeros_like(visual).scatter(0, kept, True)
-        closest = min(closest, _gap(seen.score[row], visual & survives, visual & ~survives))
-        salvaged = torch.zeros_like(visual).scatter(0, expected.index[row], True) & ~survives
-        closest = min(closest, _gap(seen.mass[row], salvaged, visual & ~survives & ~salvaged))
-        kept_visual = kept[visual[kept]]
-        unit = torch.nn.functional.normalize(host.hidden[row, kept_visual], dim=-1)
-        similar = (unit @ unit.T).fill_diagonal_(-2.0) > host.config.threshold
-        salience = seen.salience[row, kept_visual]
-        apart = (salience[:, None] - salience[None, :]).abs()[similar]
-        closest = min(closest, float(apart.min()) if apart.numel() else torch.inf)
-    return closest
-
-
-def _gap(value: Tensor, inside: Tensor, outside: Tensor) -> float:
-    """Between the last chosen and the first passed over, as a part of the largest value."""
-    if not bool(inside.any()) or not bool(outside.any()):
-        return torch.inf
-    return float(value[inside].min() - value[outside].max()) / (float(value.abs().max()) or 1.0)

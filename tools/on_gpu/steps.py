@@ -4,7 +4,21 @@ import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """What is measured: on PyTorch's ``device``, ``layers`` of the model of real size (None: all), ``rounds`` that
+    count, and the user's bundle."""
+
+    device: str
+    layers: int | None
+    rounds: int
+    bundle: Path | None
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.device == "cpu"
 
 
 class Absent(Exception):
@@ -18,8 +32,8 @@ class Steps:
         self._file = file
         self.found: dict[str, dict[str, Any]] = {}
 
-    def run(self, name: str, step: Callable[[], Any]) -> Any:
-        """The step's result, or None where it failed or something was absent."""
+    def run(self, name: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """The step's result, whose "said" is its line in the report; None where it failed or something lacks."""
         self._note(name, {"state": "running"})
         result = None
         try:
@@ -40,7 +54,7 @@ class Steps:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in a line: CUDA's go on with advice, Triton's with source."""
+    """An exception in a line: CUDA's go on with advice."""
     said = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {said[0].strip() if said else 'without a message'}"[:400]
 

@@ -1,26 +1,26 @@
-"""What the project promises of its speed, and whether a run's facts keep it."""
+"""What the project promises of its speed, and whether a measurement of ``asap-export bench`` keeps it.
 
+python tools/judge_bench.py docs/measurements/bench.json [--markdown]
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from asap_export.bench.results import round_medians
-
-__all__ = ["judged"]
+from asap_export.cli.tables import print_tables
+from asap_export.report.sheets import Sheet, sheet_markdown, sheet_table
 
 Facts = dict[str, Any]
 
-OF_FLOPS, ASAP_SHARE, OVER_FASTV, PREFILL, DECODE, DECODE_INT4, MEMORY = (
-    0.92,
-    0.02,
-    0.005,
-    1.5,
-    1.5,
-    4.0,
-    1 / 3,
-)
+OF_FLOPS, ASAP_SHARE, OVER_FASTV, PREFILL, DECODE, DECODE_INT4 = 0.92, 0.02, 0.005, 1.5, 1.5, 4.0
+MEMORY = 1 / 3
 _PEER = "transformers-sdpa-asap"
 
 
@@ -138,3 +138,40 @@ TARGETS = (
     _Target("4", "peak memory of the pruned prefill above the weights, of the dense one's", MEMORY, False,
             lambda facts: _comparison(facts, "memory_ratio")),
 )  # fmt: skip
+
+
+def sheet(facts: Facts) -> Sheet:
+    """A row for each target."""
+    rows = []
+    for row in judged(facts):
+        sign = "≥" if row["at_least"] else "≤"
+        share = row["target"].startswith("2")
+        bound, value = (
+            "–" if number is None else f"{number:.2%}" if share else f"{number:.3g}"
+            for number in (row["bound"], row["value"])
+        )
+        verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
+        rows.append((f"{row['target']} {row['promise']}", f"{sign} {bound}", value, verdict))
+    return Sheet("Targets", ("target", "wanted", "measured", "verdict"), rows, ["verdict"])
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    arguments.add_argument("measurement", type=Path, metavar="FILE", help="what bench --output wrote")
+    arguments.add_argument("--markdown", action="store_true")
+    given = arguments.parse_args()
+    try:
+        targets = sheet(json.loads(given.measurement.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        arguments.error(
+            f"expected a measurement's JSON in {given.measurement}, found: {error!r}; give another file"
+        )
+    if given.markdown:
+        print(sheet_markdown(targets, 3))
+    else:
+        print_tables(sheet_table(targets))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,53 +1,31 @@
-"""Results as tables: Markdown for a document, the same for a terminal."""
+"""An evaluation's results as tables: Markdown for a document, the same for a terminal."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-__all__ = ["evaluation_tables", "markdown"]
+from asap_export.report.sheets import Sheet, sheet_markdown, sheet_table
+
+__all__ = ["evaluation_markdown", "evaluation_tables"]
 
 Facts = dict[str, Any]
 
 _BASELINES = ("fastv", "random")
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """A table's title, column names and cells; the first ``words`` columns are words, the others numbers."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: int
-
-
-def markdown(facts: Facts) -> str:
+def evaluation_markdown(facts: Facts) -> str:
     """``results_of`` as a document."""
-    parts = [f"# {_title(facts)}"]
-    for grid in _grids(facts):
-        lines = [grid.columns, ["---" if place < grid.words else "--:" for place in range(len(grid.columns))]]
-        lines += [[cell.replace("|", "\\|") for cell in row] for row in grid.rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"## {grid.title}\n\n{table}")
-    return "\n\n".join([*parts, *_remarks(facts)]) + "\n"
+    sheets = [sheet_markdown(sheet, 2) for sheet in _sheets(facts)]
+    return "\n\n".join([f"# {_title(facts)}", *sheets, *_remarks(facts)]) + "\n"
 
 
 def evaluation_tables(facts: Facts) -> Group:
     """``results_of`` for a terminal."""
-    parts: list[RenderableType] = [Text(_title(facts), style="bold")]
-    for grid in _grids(facts):
-        table = Table(box=None, pad_edge=False)
-        for place, name in enumerate(grid.columns):
-            table.add_column(name, justify="left" if place < grid.words else "right")
-        for row in grid.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        parts += [Text(""), Text(grid.title, style="bold"), table]
     remarks = [Text(remark, style="dim") for remark in _remarks(facts)]
-    return Group(*parts, Text(""), *remarks)
+    tables = [sheet_table(sheet) for sheet in _sheets(facts)]
+    return Group(Text(_title(facts), style="bold"), *tables, Text(""), *remarks)
 
 
 def _title(facts: Facts) -> str:
@@ -58,7 +36,7 @@ def _title(facts: Facts) -> str:
     )
 
 
-def _grids(facts: Facts) -> Iterator[_Grid]:
+def _sheets(facts: Facts) -> Iterator[Sheet]:
     yield _accuracy(facts)
     if any(run["kinds"] for run in facts["runs"]):
         yield _kinds(facts)
@@ -66,7 +44,7 @@ def _grids(facts: Facts) -> Iterator[_Grid]:
         yield _comparisons(facts, compared)
 
 
-def _accuracy(facts: Facts) -> _Grid:
+def _accuracy(facts: Facts) -> Sheet:
     both = facts["settings"]["runtime"] == "both"
     columns = ["method", "budget", "kept tokens", "layer average", "FLOPs", "accuracy", "retention"]
     rows = []
@@ -79,7 +57,7 @@ def _accuracy(facts: Facts) -> _Grid:
         rows.append([*cells[:2], run["runtime"], *cells[2:], _others(facts, run)] if both else cells)
     if both:
         columns = [*columns[:2], "runtime", *columns[2:], "other answers"]
-    return _Grid("Accuracy", columns, rows, 3 if both else 2)
+    return Sheet("Accuracy", columns, rows, columns[: 3 if both else 2])
 
 
 def _others(facts: Facts, run: Facts) -> str:
@@ -90,7 +68,7 @@ def _others(facts: Facts, run: Facts) -> str:
     return str(sum(difference["run"] == label for difference in facts["differences"]))
 
 
-def _kinds(facts: Facts) -> _Grid:
+def _kinds(facts: Facts) -> Sheet:
     names = list(dict.fromkeys(kind for run in facts["runs"] for kind in run["kinds"]))
     sizes = {kind: of["questions"] for run in facts["runs"] for kind, of in run["kinds"].items()}
     columns = ["method", "budget", *(f"{name or 'other'} ({sizes[name]})" for name in names)]
@@ -102,7 +80,7 @@ def _kinds(facts: Facts) -> _Grid:
         ]
         for run in facts["runs"]
     ]
-    return _Grid("Accuracy by question type (questions)", columns, rows, 2)
+    return Sheet("Accuracy by question type (questions)", columns, rows, columns[:2])
 
 
 def _method(facts: Facts, run: Facts) -> str:
@@ -130,7 +108,7 @@ def _turned(pair: Facts) -> Facts:
     }
 
 
-def _comparisons(facts: Facts, pairs: list[Facts]) -> _Grid:
+def _comparisons(facts: Facts, pairs: list[Facts]) -> Sheet:
     columns = ["method", "against", "budget", "only the first is right", "only the second", "p"]
     rows = [
         [
@@ -143,7 +121,7 @@ def _comparisons(facts: Facts, pairs: list[Facts]) -> _Grid:
         ]
         for pair in pairs
     ]
-    return _Grid("Question by question", columns, rows, 3)
+    return Sheet("Question by question", columns, rows, columns[:3])
 
 
 def _part(value: float | None, interval: Sequence[float] | None) -> str:
@@ -158,7 +136,10 @@ def _remarks(facts: Facts) -> list[str]:
         "In brackets 95 % intervals: Wilson's for accuracy, a paired bootstrap by image for retention, which is "
         "accuracy relative to dense. p is McNemar's exact test."
     ]
-    if facts["settings"]["runtime"] == "both":
+    settings = facts["settings"]
+    if settings["device"] != "cpu":
+        remarks.append(f"PyTorch answered in {settings['dtype']} on {settings['device']}.")
+    if settings["runtime"] == "both":
         count = len(facts["differences"])
         remarks.append(
             f"Answers that differ between PyTorch and ONNX Runtime: {count}; results.json lists them."

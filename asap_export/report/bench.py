@@ -1,53 +1,29 @@
-"""A run's facts as tables: for a terminal, and as markdown for a page."""
+"""A measurement's facts as tables: for a terminal, and as Markdown for a page."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from asap_export.bench.records import PARTS, PROFILE_PARTS
+from asap_export.report.sheets import Sheet, sheet_markdown, sheet_table
 
-__all__ = ["bench_tables", "markdown"]
+__all__ = ["bench_markdown", "bench_tables"]
 
 Facts = dict[str, Any]
-_WORDS = ("dtype", "dense", "bundle", "most time in", "verdict", "what", "why")  # columns without numbers
+
+_PARTS = ("preprocess", "vision", "embed", "prefill")
+_SHARES = ("asap", "attention", "matrix products", "rest")  # of a profiled run
 
 
-class _Sheet(NamedTuple):
-    """A title, the columns' names, rows of cells, and what to know of them. The first column is words."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
-
-
-def bench_tables(facts: Facts) -> RenderableType:
+def bench_tables(facts: Facts) -> Group:
     """For a terminal."""
-    parts: list[RenderableType] = [Text(_headline(facts), style="bold")]
-    for sheet in _sheets(facts):
-        table = Table(*sheet.columns[:1], box=None, pad_edge=False)
-        for column in sheet.columns[1:]:
-            table.add_column(column, justify="left" if column in _WORDS else "right")
-        for row in sheet.rows:
-            table.add_row(*map(Text, row))
-        parts += [Text(""), Text(sheet.title, style="bold"), table]
-        parts += [Text(sheet.note, style="dim")] if sheet.note else []
-    return Group(*parts)
+    return Group(Text(_headline(facts), style="bold"), *map(sheet_table, _sheets(facts)))
 
 
-def markdown(facts: Facts) -> str:
+def bench_markdown(facts: Facts) -> str:
     """For a page."""
-    lines = [_headline(facts), ""]
-    for sheet in _sheets(facts):
-        words = {sheet.columns[0], *_WORDS}
-        lines += [f"### {sheet.title}", "", "| " + " | ".join(sheet.columns) + " |"]
-        lines.append("|" + "".join("---|" if name in words else "--:|" for name in sheet.columns))
-        lines += ["| " + " | ".join(row) + " |" for row in sheet.rows]
-        lines += ["", sheet.note, ""] if sheet.note else [""]
-    return "\n".join(lines)
+    return "\n\n".join([_headline(facts), *(sheet_markdown(sheet, 3) for sheet in _sheets(facts))])
 
 
 def _headline(facts: Facts) -> str:
@@ -62,9 +38,9 @@ def _headline(facts: Facts) -> str:
     )
 
 
-def _sheets(facts: Facts) -> list[_Sheet]:
-    makers: Sequence[Callable[[Facts], _Sheet]] = (
-        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _targets, _notes, _skipped,
+def _sheets(facts: Facts) -> list[Sheet]:
+    makers: Sequence[Callable[[Facts], Sheet]] = (
+        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _notes, _skipped,
     )  # fmt: skip
     return [sheet for make in makers if (sheet := make(facts)).rows]
 
@@ -75,23 +51,23 @@ def _per_contender(facts: Facts, cells: Callable[[Facts], Sequence[str]]) -> lis
     return [(contender["name"], contender["dtype"], *cells(contender)) for contender in measured]
 
 
-def _first_token(facts: Facts) -> _Sheet:
+def _first_token(facts: Facts) -> Sheet:
     def cells(contender: Facts) -> tuple[str, ...]:
         seconds = contender["seconds"]
         prefill = seconds["prefill"]
         return (
-            *(_seconds(seconds[part]["median"]) for part in PARTS),
+            *(_seconds(seconds[part]["median"]) for part in _PARTS),
             f"{_seconds(prefill['min'])}–{_seconds(prefill['max'])}",
             _seconds(seconds["first_token"]["median"]),
             f"{contender['flops_per_second'] / 1e9:,.0f}",
         )
 
-    columns = ("first token, s", "dtype", *PARTS, "min–max", "sum", "GFLOP/s")
+    columns = ("first token, s", "dtype", *_PARTS, "min–max", "sum", "GFLOP/s")
     note = "Medians. GFLOP/s are those of the prefill, two operations for each multiply-add of the decoder."
-    return _Sheet("Time to first token", columns, _per_contender(facts, cells), note)
+    return Sheet("Time to first token", columns, _per_contender(facts, cells), ["dtype"], note)
 
 
-def _decoding(facts: Facts) -> _Sheet:
+def _decoding(facts: Facts) -> Sheet:
     lengths = [str(length) for length in facts["settings"]["cache_lengths"]]
 
     def cells(contender: Facts) -> tuple[str, ...]:
@@ -103,10 +79,10 @@ def _decoding(facts: Facts) -> _Sheet:
 
     columns = ("decode, ms per token", "dtype", "prompt", *(f"{int(length):,}" for length in lengths))
     note = "By tokens in the cache; behind the prompt, what its prefill leaves."
-    return _Sheet("Decode", columns, _per_contender(facts, cells), note)
+    return Sheet("Decode", columns, _per_contender(facts, cells), ["dtype"], note)
 
 
-def _memory(facts: Facts) -> _Sheet:
+def _memory(facts: Facts) -> Sheet:
     def cells(contender: Facts) -> tuple[str, ...]:
         memory = contender["memory"]
         above, highest = memory["prefill_above_weights"], memory["prefill_peak"]
@@ -123,10 +99,10 @@ def _memory(facts: Facts) -> _Sheet:
     )  # fmt: skip
     on_device = facts["settings"].get("provider", "cpu") != "cpu"  # older files do not say
     note = "Memory of the CUDA device." if on_device else "Resident memory of the contender's own process."
-    return _Sheet("Memory and multiply-adds", columns, _per_contender(facts, cells), note)
+    return Sheet("Memory and multiply-adds", columns, _per_contender(facts, cells), ["dtype"], note)
 
 
-def _comparisons(facts: Facts) -> _Sheet:
+def _comparisons(facts: Facts) -> Sheet:
     rows = [
         (
             row["pruned"],
@@ -145,24 +121,24 @@ def _comparisons(facts: Facts) -> _Sheet:
         "Times fewer FLOPs, times as fast, the second over the first; memory above the weights and KV cache "
         "as parts."
     )
-    return _Sheet("Pruned beside dense", columns, rows, note)
+    return Sheet("Pruned beside dense", columns, rows, ["dense"], note)
 
 
-def _profile(facts: Facts) -> _Sheet:
+def _profile(facts: Facts) -> Sheet:
     rows = []
     for name, profile in (facts["profiles"] or {}).items():
         for run in ("prefill", "decode"):
             found = profile.get(run)
             if found:
-                shares = [f"{found['shares'][part]:.2%}" for part in PROFILE_PARTS]
+                shares = [f"{found['shares'][part]:.2%}" for part in _SHARES]
                 top = ", ".join(list(found["operators"])[:4])
                 rows.append((f"{name}, {run}", f"{1e3 * found['seconds']:,.1f}", *shares, top))
     columns = ("ONNX Runtime's profile", "ms", "ASAP", "attention", "matrix products", "rest", "most time in")
     note = "A node in a loop counts itself, the loop what is left; profiling itself slows the run down."
-    return _Sheet("Where the decoder's time goes", columns, rows, note)
+    return Sheet("Where the decoder's time goes", columns, rows, ["most time in"], note)
 
 
-def _curve(facts: Facts) -> _Sheet:
+def _curve(facts: Facts) -> Sheet:
     rows = [
         (
             f"{row['visual_tokens']:,}",
@@ -178,31 +154,19 @@ def _curve(facts: Facts) -> _Sheet:
     columns = (
         "visual tokens", "images", "bundle", "kept", "prefill, s", "above weights, MB", "tera multiply-adds",
     )  # fmt: skip
-    return _Sheet("Cost against visual tokens", columns, rows, "One prefill each, after a tiny one.")
+    return Sheet(
+        "Cost against visual tokens", columns, rows, ["bundle"], "One prefill each, after a tiny one."
+    )
 
 
-def _targets(facts: Facts) -> _Sheet:
-    rows = []
-    for row in facts["targets"]:
-        sign = "≥" if row["at_least"] else "≤"
-        share = row["bound"] < 0.5 and row["target"].startswith("2")
-        bound, value = (
-            "–" if number is None else f"{number:.2%}" if share else f"{number:.3g}"
-            for number in (row["bound"], row["value"])
-        )
-        verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
-        rows.append((f"{row['target']} {row['promise']}", f"{sign} {bound}", value, verdict))
-    return _Sheet("Targets", ("target", "wanted", "measured", "verdict"), rows)
-
-
-def _notes(facts: Facts) -> _Sheet:
+def _notes(facts: Facts) -> Sheet:
     rows = [(contender["name"], contender["note"]) for contender in facts["contenders"] if contender["note"]]
-    return _Sheet("To know", ("contender", "what"), rows)
+    return Sheet("To know", ("contender", "what"), rows, ["what"])
 
 
-def _skipped(facts: Facts) -> _Sheet:
+def _skipped(facts: Facts) -> Sheet:
     rows = [(row["name"], row["reason"]) for row in facts["skipped"]]
-    return _Sheet("Left out", ("contender", "why"), rows)
+    return Sheet("Left out", ("contender", "why"), rows, ["why"])
 
 
 def _seconds(value: float) -> str:

@@ -1,10 +1,17 @@
 """The promises, judged on made-up facts."""
 
 import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from asap_export.bench.targets import judged
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from judge_bench import judged  # noqa: E402
 
 
 def contender(name, method="none", *, kind="bundle", dtype="fp32", prefill=1.0, decode=0.1):
@@ -99,3 +106,14 @@ def test_without_profiles_the_shares_are_unmeasured():
 def test_a_profile_that_failed_gives_its_reason():
     facts = FACTS | {"profiles": FACTS["profiles"] | {"asap": {"failed": "too little memory"}}}
     assert {row["reason"] for row in judged(facts) if row["target"].startswith("2")} == {"too little memory"}
+
+
+def test_the_published_measurement_is_judged_as_the_documentation_says():
+    tool, measured = ROOT / "tools" / "judge_bench.py", ROOT / "docs" / "measurements" / "bench.json"
+    command = [sys.executable, tool, measured, "--markdown"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("### Targets") and printed in (ROOT / "docs" / "performance.md").read_text()
+    facts = json.loads(measured.read_text())
+    assert {row["target"] for row in judged(facts) if row["verdict"] == "not reached"} == {"2b", "3a"}
+    refused = subprocess.run([sys.executable, tool, tool], capture_output=True, text=True)
+    assert refused.returncode == 2 and "expected a measurement's JSON" in refused.stderr
