@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from asap_export.bundle import tool_versions
+from asap_export.bundle.manifest import Dtype
 from asap_export.bundle.writer import write_durably
 from asap_export.errors import UserError
 from asap_export.evaluation.budgets import NamedBudget, parse_budgets
@@ -55,7 +56,7 @@ class EvaluationRequest:
     max_new_tokens: int = 16
     model: str | None = None  # where a bundle's checkpoint is now
     revision: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

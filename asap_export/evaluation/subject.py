@@ -11,13 +11,14 @@ import torch
 
 from asap_export.bundle import MANIFEST, Bundle, tool_versions
 from asap_export.bundle.hashing import sha256_of_each
+from asap_export.bundle.manifest import Dtype
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from asap_export.checkpoint.loading import check_processor, load_model
 from asap_export.errors import UserError
 from asap_export.evaluation.methods import METHODS, NamedMethod
 from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
-from asap_export.export import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.memory import available_memory, gigabytes
 from asap_export.parity.memory import attention_memory, weight_memory
 from asap_export.parity.source import check_source, open_source
@@ -41,7 +42,7 @@ class Subject:
     name: str
     spec: ModelSpec
     files: dict[str, str]
-    dtype: str
+    dtype: Dtype
     processor: Path
     bundle: Bundle | None
     checkpoint: Callable[[], Checkpoint] = field(compare=False)
@@ -127,7 +128,7 @@ def open_subject(
     *,
     model: str | None = None,
     revision: str | None = None,
-    dtype: str | None = None,
+    dtype: Dtype | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Subject:
     """A bundle's folder, or a checkpoint as ``open_checkpoint`` takes it; None is the built-in demo.
