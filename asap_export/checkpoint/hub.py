@@ -198,10 +198,11 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> UserErr
         return _answered(answer.response.status_code, at)
     if found(HFValidationError) or any(getattr(cause, "filename", None) for cause in causes):
         return UserError(f"expected to download {at} from the Hugging Face hub, found: {_first_line(error)}")
-    # What is left is the connection. Its errors are those of an HTTP library, and of which, depends on the version of
-    # the hub client; the innermost says what happened.
+    # What is left is the connection. Its errors are of an HTTP library, which depends on the version of the hub
+    # client; the innermost says what happened.
+    reason = _first_line(causes[-1])
     return UserError(
-        f"expected the folder {repository} or to reach it at {constants.ENDPOINT}, found: {_first_line(causes[-1])}; "
+        f"expected the folder {repository} or to reach it at {constants.ENDPOINT}, found: {reason}; "
         "check the network and run the command again (finished files are kept), or give a local folder"
     )
 

@@ -21,6 +21,8 @@ __all__ = ["app", "exit_status", "main"]
 
 WRONG_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_NAME = "asap-export"
+_COMPLETION = "_ASAP_EXPORT_COMPLETE"  # set by the script that --install-completion installs
 NO_READER = 141  # 128 + SIGPIPE
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -47,6 +49,8 @@ for _name, _command in _COMMANDS.items():
 def main() -> None:
     """Run the command line and exit."""
     _quiet_libraries()
+    if _COMPLETION in os.environ:  # a shell asks what may come next
+        app(prog_name=_NAME)
     try:
         sys.exit(exit_status(sys.argv[1:]))
     except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
@@ -63,7 +67,7 @@ def exit_status(arguments: Sequence[str]) -> int:
     reset_verbosity()
     command = typer.main.get_command(app)
     try:
-        with command.make_context("asap-export", list(arguments)) as context:
+        with command.make_context(_NAME, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as end:
@@ -86,7 +90,7 @@ def _refuse(message: str) -> int:
 def _usage(error: typer.TyperException) -> str:
     """Click's complaint in the form of ours: "invalid value for '--engine': ...; see asap-export --help"."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "asap-export"
+    path = context.command_path if context else _NAME
     message = error.format_message()
     return f"{message[:1].lower()}{message[1:].rstrip('.')}; see {path} --help"
 

@@ -59,7 +59,8 @@ def verify_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle with PyTorch; exit status 1 where rounding does not explain a difference."""
+    """Compare a bundle with PyTorch: PASS, or FAIL and exit status 1 where rounding does not explain a
+    difference."""
     from asap_export.parity import verify
     from asap_export.report.parity import parity_screen, parity_tables
 

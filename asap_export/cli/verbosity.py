@@ -1,6 +1,7 @@
 """``--quiet`` and ``--verbose``: options of the program and of every command."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
@@ -12,7 +13,7 @@ import typer
 
 from asap_export.errors import UserError
 
-__all__ = ["VERBOSITY", "is_quiet", "is_verbose", "reset_verbosity", "with_verbosity"]
+__all__ = ["VERBOSITY", "is_quiet", "is_verbose", "note", "reset_verbosity", "with_verbosity"]
 
 
 class _Level(Enum):
@@ -65,6 +66,12 @@ def _choose(level: _Level) -> None:
 def reset_verbosity() -> None:
     """Forget what an earlier command line of this process asked for."""
     _level.set(_Level.USUAL)
+
+
+def note(text: str) -> None:
+    """Print a line on stderr that --quiet leaves out."""
+    if not is_quiet():
+        print(text, file=sys.stderr)
 
 
 def is_quiet() -> bool:
