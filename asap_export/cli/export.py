@@ -115,7 +115,7 @@ def _cpu_passes(
             "--cpu-passes",
             metavar="LIST",
             help="Passes that make the faster form of the decoder for CPUs: fused-attention, blockwise-soft-mask, "
-            "skipped-cut, int8-activations (with --quantize int4), between commas; or none, for no such form. ",
+            "skipped-cut, int8-activations (with --quantize int4), between commas; or none, for no such form.",
             show_default="the first three",
             rich_help_panel=RUNTIME,
         ),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from bundle_cases import write_bundle
 
-from asap_export.cli import summary, verbosity
+from asap_export.bundle import Bundle, EngineInfo
+from asap_export.cli import summary
 from asap_export.cli.summary import print_exported
 from asap_export.exporter import Exported, ExportPlan, ExportRequest, plan_export
 from asap_export.graph.write import Written
@@ -22,7 +23,8 @@ def plan(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> E
 @pytest.fixture
 def exported(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exported:
     monkeypatch.chdir(tmp_path)
-    return Exported(plan, write_bundle(tmp_path / "out"), {}, Written())
+    bundle = write_bundle(tmp_path / "out")
+    return Exported(plan, bundle, {"config.json": "copied"}, Written())
 
 
 def test_what_it_prunes_what_runs_where_and_what_to_do_next(
@@ -46,12 +48,17 @@ def test_what_it_prunes_what_runs_where_and_what_to_do_next(
 def test_engines_that_were_only_built_are_said_to_be(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exported.bundle.manifest.engines
+    manifest = exported.bundle.manifest
+    engine = EngineInfo("decoder", "decoder.onnx", "tensorrt_rtx", "1.7", ("8.9",), (), ("a layer",))
+    built = replace(exported, bundle=Bundle(exported.bundle.path, replace(manifest, engines=(engine,))))
     monkeypatch.setattr(summary, "compute_capabilities", lambda: ())
-    print_exported(exported)
-    assert "engines  built, not run: no CUDA device here" in capsys.readouterr().out
+    print_exported(built)
+    said = capsys.readouterr().out
+    assert "engines  built, not run: no CUDA device here" in said
+    assert "by tensorrt_rtx 1.7 for compute capability 8.9" in said
+    assert "1 of 8 attention layers have no dedicated kernel" in said
     monkeypatch.setattr(summary, "compute_capabilities", lambda: ("8.9",))
-    print_exported(exported)
+    print_exported(built)
     assert "engines  built, not run yet" in capsys.readouterr().out
 
 
@@ -85,5 +92,4 @@ def test_verbose_adds_engines_and_files(
     monkeypatch.setattr(summary, "is_verbose", lambda: True)
     print_exported(exported)
     said = capsys.readouterr().out
-    assert "files" in said and " written (" in said and "limits" in said
-    assert verbosity.is_verbose() is False
+    assert "1 copied (" in said and " written (" in said and "limits" in said

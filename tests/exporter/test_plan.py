@@ -45,7 +45,7 @@ def test_a_file_system_that_is_too_small_is_seen(
     monkeypatch.setattr(refusals.shutil, "disk_usage", lambda _: usage(10_000))
     request = ExportRequest(str(random_checkpoint), output=tmp_path / "out")
     with pytest.raises(
-        UserError, match=r"disk full: needed 0.00 GB, free 0.00 GB in .*choose another --output"
+        UserError, match=r"disk full: needed 0.01 GB, free 0.00 GB in .*choose another --output"
     ):
         plan_export(request)
 
