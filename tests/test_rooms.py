@@ -68,6 +68,7 @@ def test_a_room_imports_only_rooms_to_its_left(module: str) -> None:
     [
         "asap_export",
         "asap_export.bundle",
+        "asap_export.exporter",
         "asap_export.runtime",
         "asap_export.runtime.onnxruntime_session",
         "asap_export.report",

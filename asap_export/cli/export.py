@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
+from importlib import metadata
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, Literal, cast, get_args, get_type_hints
 
@@ -231,9 +232,7 @@ def program(
     Without a command it exports a checkpoint to a bundle, the folder that the other commands work on.
     """
     if version:
-        from asap_export import __version__
-
-        print(f"asap-export {__version__}")
+        print(f"asap-export {metadata.version('asap-export')}")
     elif context.invoked_subcommand is not None:
         _refuse_stray_options(context)
     else:
