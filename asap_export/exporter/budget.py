@@ -2,7 +2,7 @@
 
 from asap_export.bundle import Limits
 from asap_export.bundle.presets import find_preset
-from asap_export.checkpoint.checkpoint import Checkpoint
+from asap_export.checkpoint.checkpoint import Outline
 from asap_export.engine import USUAL, default_limits
 from asap_export.errors import UserError
 from asap_export.exporter.request import ExportRequest
@@ -12,13 +12,14 @@ from asap_export.spec import ModelSpec
 __all__ = ["budget_of", "limits_of"]
 
 
-def limits_of(request: ExportRequest, checkpoint: Checkpoint) -> Limits:
+def limits_of(request: ExportRequest, outline: Outline) -> Limits:
     """What is asked for; the rest comes from the preset where the checkpoint is that one from the hub."""
     names = ("max_batch", "max_images", "max_text", "max_new_tokens")
     given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-    preset = find_preset(checkpoint.source) if checkpoint.revision is not None else None
-    usual = preset.limits if preset and preset.model == checkpoint.source else USUAL
-    return default_limits(checkpoint.spec, usual, **given)
+    name, revision = outline.place.name, outline.place.revision
+    preset = find_preset(name) if revision is not None else None
+    usual = preset.limits if preset and preset.model == name else USUAL
+    return default_limits(outline.spec, usual, **given)
 
 
 def budget_of(request: ExportRequest, spec: ModelSpec, limits: Limits) -> Budget:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import onnx
 
@@ -10,7 +10,7 @@ from asap_export.bundle import Limits, PromptInfo
 from asap_export.bundle.manifest import Dtype
 from asap_export.bundle.records import to_json
 from asap_export.bundle.refusals import check_output, require_space
-from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from asap_export.checkpoint.checkpoint import Checkpoint, Outline, open_outlined, outline_checkpoint
 from asap_export.checkpoint.loading import check_processor
 from asap_export.checkpoint.tokenizer import tokenizer_json
 from asap_export.checkpoint.tokenizer_parts import refused_by_cpp
@@ -97,19 +97,22 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
     output = _output(request)  # what needs no weights comes first: they may have to be downloaded
     check_output(output, request.overwrite)
     target = engine_target(request)
-    checkpoint = open_checkpoint(request.model, request.revision, progress)
-    spec, pruning = checkpoint.spec, request.pruning
+    outline = outline_checkpoint(request.model, request.revision)
+    limits = limits_of(request, outline)
+    budget = budget_of(request, outline.spec, limits)
+    check_limits(limits, outline.spec, request.pruning, budget, with_engines=target is not None)
+    processed = _processor(outline)
+
+    checkpoint = open_outlined(outline, progress)
+    spec = checkpoint.spec
     dtype = cast(Dtype, request.dtype or spec.dtype)
-    limits = limits_of(request, checkpoint)
-    budget = budget_of(request, spec, limits)
-    check_limits(limits, spec, pruning, budget, with_engines=target is not None)
     weights = plan_weights(request, checkpoint, dtype, output)
     engines = plan_engines(request, target, spec, limits, weights)
     files = {_place(file): file for file in _small_files(checkpoint.folder)}
     disk = weights.disk + sum(file.stat().st_size for file in files.values())
     disk += weights.total if engines else 0  # engines hold every weight once more
     require_space(disk, output)
-    opened, prompt, missing = _processor(checkpoint)
+    missing = dict(processed.missing)
     cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
@@ -122,32 +125,40 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
         dtype=dtype,
         quantize_as=_quantize_as(request),
         weights=weights,
-        pruning=pruning,
+        pruning=request.pruning,
         budget=budget,
         limits=limits,
         cpu_passes=cpu_passes,
         engines=engines,
-        prompt=prompt,
+        prompt=processed.prompt,
         files=files,
         disk=disk,
         missing=missing,
-        opened=opened,
+        opened=Opened(checkpoint, processed.preprocess, processed.tokenizer),
     )
 
 
-def _processor(checkpoint: Checkpoint) -> tuple[Opened, PromptInfo, dict[str, str]]:
-    """What comes of the checkpoint's processor: graph, tokenizer, prompts; what other programs lack of them."""
-    place = str(checkpoint.folder)
-    processor = check_processor(checkpoint.folder, checkpoint.spec)
-    preprocess = preprocess_graph(processor, TileGeometry.of(checkpoint.spec), place)
-    tokenizer = tokenizer_json(processor, place)
-    prompt, template_refused = prompt_info(PromptReader(checkpoint.folder, checkpoint.spec))
+class _Processed(NamedTuple):
+    """What comes of a checkpoint's processor, and what of it other programs lack and why."""
+
+    preprocess: onnx.ModelProto
+    tokenizer: str
+    prompt: PromptInfo
+    missing: dict[str, str]
+
+
+def _processor(outline: Outline) -> _Processed:
+    folder, spec = outline.place.folder, outline.spec
+    processor = check_processor(folder, spec)
+    preprocess = preprocess_graph(processor, TileGeometry.of(spec), str(folder))
+    tokenizer = tokenizer_json(processor, str(folder))
+    prompt, template_refused = prompt_info(PromptReader(folder, spec))
     missing = {}
     if template_refused is not None:
         missing["prompts"] = f"programs without Python write them whole: the chat template {template_refused}"
     if (tokenizer_refused := refused_by_cpp(tokenizer)) is not None:
         missing["tokenizer"] = f"the C++ runtime takes token ids only: {tokenizer_refused}"
-    return Opened(checkpoint, preprocess, tokenizer), prompt, missing
+    return _Processed(preprocess, tokenizer, prompt, missing)
 
 
 def _output(request: ExportRequest) -> Path:
