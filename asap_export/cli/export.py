@@ -42,7 +42,7 @@ def _pruning(
     dense: Annotated[
         bool,
         typer.Option(
-            "--dense", metavar=" ", help="All of them: no pruning, the baseline.", rich_help_panel=BUDGET
+            "--dense", metavar=" ", help="Keep all: no pruning, the baseline.", rich_help_panel=BUDGET
         ),
     ] = False,
     method: Annotated[

@@ -53,14 +53,15 @@ ProviderOption = Annotated[
 ]
 Keep = Annotated[
     int | None,
-    typer.Option("--keep", metavar="N", help="So many of a prompt's visual tokens.", rich_help_panel=BUDGET),
+    typer.Option("--keep", metavar="N", help="Keep N of a prompt's visual tokens.", rich_help_panel=BUDGET),
 ]
 KeepRatio = Annotated[
     float | None,
     typer.Option(
         "--keep-ratio",
         metavar="R",
-        help="This part of a prompt's visual tokens, above 0 and up to 1.",
+        help="Keep this part of a prompt's visual tokens, above 0 and up to 1.",
+        show_default="1/6 for an export, else the bundle's budget",
         rich_help_panel=BUDGET,
     ),
 ]
@@ -69,7 +70,7 @@ LayerAverage = Annotated[
     typer.Option(
         "--budget",
         metavar="N",
-        help="So many as the average over all layers, those before the cut included, which is how papers count.",
+        help="Keep N on average over all layers, those before the cut included, which is how papers count.",
         rich_help_panel=BUDGET,
     ),
 ]
