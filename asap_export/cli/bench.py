@@ -21,7 +21,7 @@ __all__ = ["bench_command"]
 
 NOTHING_MEASURED = 1  # exit status; why is in the output
 
-_OF_SHOWING = {"earlier", "plot", "markdown", "as_json"}
+_OF_SHOWING = {"earlier", "plot", "markdown", "as_json", "quiet", "verbose"}
 _WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "Peers"
 
 

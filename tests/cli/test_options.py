@@ -113,3 +113,8 @@ def test_completion_is_installed_where_the_shell_looks(tmp_path: Path) -> None:
     assert "bash completion installed" in done.stdout
     script = next(path for path in tmp_path.rglob("*") if path.is_file() and "asap-export" in path.name)
     assert "_ASAP_EXPORT_COMPLETE=complete_bash" in script.read_text()
+
+
+def test_quiet_measures_nothing_so_it_may_stand_beside_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(["bench", "--from", "nothing.json", "-q"]) == 2
+    assert "expected a measurement's JSON in nothing.json" in capsys.readouterr().err
