@@ -145,7 +145,7 @@ def test_weights_that_are_missing_from_the_cache_offline(
 
 def test_a_request_that_cannot_be_met_downloads_no_weights(hub: Hub, tmp_path: Path) -> None:
     too_many = ExportRequest(NAME, output=tmp_path / "out", budget=Budget(keep=10**6))
-    with pytest.raises(UserError, match="expected --keep of at most"):
+    with pytest.raises(UserError, match="keep of at most"):
         plan_export(too_many)
     assert "config.json" in hub.downloads()
     assert not [name for name in hub.downloads() if name.endswith(".safetensors")]

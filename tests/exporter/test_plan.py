@@ -47,9 +47,7 @@ def test_a_file_system_that_is_too_small_is_seen(
     usage = namedtuple("usage", "free")  # as shutil's own
     monkeypatch.setattr(refusals.shutil, "disk_usage", lambda _: usage(10_000))
     request = ExportRequest(str(random_checkpoint), output=tmp_path / "out")
-    with pytest.raises(
-        UserError, match=r"disk full: needed 0.01 GB, free 0.00 GB in .*choose another --output"
-    ):
+    with pytest.raises(UserError, match=r"disk full: needed 0.01 GB, free 0.00 GB in "):
         plan_export(request)
 
 
@@ -91,8 +89,9 @@ def test_what_needs_no_checkpoint_is_refused_before_one_is_opened(tmp_path: Path
     ],
 )
 def test_settings_that_contradict_each_other_make_no_request(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError) as refusal:
         ExportRequest(**settings)  # type: ignore[arg-type]
+    assert said in refusal.value.args[0]
 
 
 def test_the_command_line_prints_a_plan(
