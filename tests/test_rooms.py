@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "asap_export"
 FOUNDATION = ("errors", "memory", "progress", "spec")
 ROOMS = (
     "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "explain",
-    "report", "lmms", "export", "evaluation", "bench", "cli", "__main__",
+    "report", "lmms", "exporter", "evaluation", "bench", "cli", "__main__",
 )  # fmt: skip
 # These open finished bundles on machines that have no torch.
 NARROW = {"bundle": ("bundle",), "engine": ("bundle", "engine"), "runtime": ("bundle", "runtime")}
@@ -68,6 +68,7 @@ def test_a_room_imports_only_rooms_to_its_left(module: str) -> None:
     [
         "asap_export",
         "asap_export.bundle",
+        "asap_export.exporter",
         "asap_export.runtime",
         "asap_export.runtime.onnxruntime_session",
         "asap_export.report",

@@ -11,9 +11,27 @@ from asap_export.bundle.errors import BundleError
 from asap_export.bundle.folder import manifest_bytes
 from asap_export.errors import UserError
 
-__all__ = ["as_user_error", "check_replaceable", "is_bundle", "system_refusal"]
+__all__ = [
+    "as_user_error",
+    "check_output",
+    "check_replaceable",
+    "is_bundle",
+    "nearest_folder",
+    "require_space",
+    "system_refusal",
+]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise UserError where no bundle can be written to ``output``, as far as that shows without writing."""
+    check_replaceable(output, overwrite, "a bundle", is_bundle)
+    place = nearest_folder(output.parent)
+    if not place.is_dir():
+        raise system_refusal(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place), place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise system_refusal(PermissionError(errno.EACCES, os.strerror(errno.EACCES), place), place)
 
 
 def check_replaceable(output: Path, overwrite: bool, what: str, is_ours: Callable[[Path], bool]) -> None:
@@ -31,6 +49,20 @@ def check_replaceable(output: Path, overwrite: bool, what: str, is_ours: Callabl
         raise UserError(
             f"expected {what} to overwrite at {output}, found other files; choose another --output"
         )
+
+
+def require_space(size: int, output: Path) -> None:
+    """Raise UserError unless ``size`` bytes are free where ``output`` is, or is to be."""
+    if (free := shutil.disk_usage(nearest_folder(output)).free) < size:
+        raise UserError(
+            f"disk full: needed {size / 1e9:.2f} GB, free {free / 1e9:.2f} GB in {output.parent}; "
+            "free space or choose another --output"
+        )
+
+
+def nearest_folder(path: Path) -> Path:
+    """``path`` itself or the first place above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def is_bundle(folder: Path) -> bool:
@@ -69,7 +101,7 @@ def system_refusal(error: OSError, folder: Path) -> UserError:
 
 
 def _disk_full(folder: Path) -> UserError:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = nearest_folder(folder)
     free = shutil.disk_usage(existing).free / 1e9
     return UserError(
         f"disk full: needed more than the {free:.2f} GB free in {existing}; "

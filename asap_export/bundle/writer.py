@@ -12,9 +12,8 @@ from typing import Literal
 from asap_export.bundle.folder import MANIFEST, PARITY, PARTIAL, Bundle, inside, read_manifest
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.manifest import EngineInfo, FileInfo, Manifest
-from asap_export.bundle.refusals import is_bundle, system_refusal
+from asap_export.bundle.refusals import is_bundle, require_space, system_refusal
 from asap_export.bundle.staged import StagedFolder, sync_folder
-from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = ["BundleWriter", "add_engine", "utc_now"]
@@ -50,18 +49,9 @@ class BundleWriter(StagedFolder):
             with suppress(OSError):
                 os.link(source, target)
                 return "linked"
-        self.require_space(source.stat().st_size)
+        require_space(source.stat().st_size, self.output)
         shutil.copyfile(source, target)
         return "copied"
-
-    def require_space(self, size: int) -> None:
-        """Raise UserError unless ``size`` bytes are free where the bundle is written."""
-        free = shutil.disk_usage(self.path).free
-        if free < size:
-            raise UserError(
-                f"disk full: needed {_gigabytes(size)}, free {_gigabytes(free)} in {self.output.parent}; "
-                "free space or choose another --output"
-            )
 
     def complete(self, manifest: Manifest, progress: ProgressCallback = no_progress) -> Bundle:
         """Finish the bundle and move it to ``output``; ``manifest.files`` is filled in here.
@@ -141,7 +131,3 @@ def write_durably(path: Path, text: str) -> None:
 def utc_now() -> str:
     """The manifest's form of the present time."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

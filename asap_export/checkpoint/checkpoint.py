@@ -1,7 +1,7 @@
 """A checkpoint, opened: its config, sizes, and the place of every weight, with no weight loaded."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedConfig
@@ -10,11 +10,13 @@ from asap_export.checkpoint.config import generation_config, read_config
 from asap_export.checkpoint.naming import by_parameter_name, empty_model
 from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
 from asap_export.checkpoint.sizes import model_spec
-from asap_export.checkpoint.sources import locate
+from asap_export.checkpoint.sources import Source, locate
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.spec import Dtype, ModelSpec
 
-__all__ = ["Checkpoint", "open_checkpoint"]
+__all__ = ["Checkpoint", "Outline", "open_checkpoint", "open_outlined", "outline_checkpoint"]
+
+_DTYPES: dict[str, Dtype] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,50 @@ class Checkpoint:
     tensors: dict[str, TensorPlace]
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a checkpoint says of itself without its weights, which may still have to be downloaded.
+
+    ``spec.dtype`` is what config.json says; how the weights are stored, decides when they are here.
+    """
+
+    place: Source
+    config: PreTrainedConfig
+    spec: ModelSpec
+
+
+def outline_checkpoint(source: str | Path | None = None, revision: str | None = None) -> Outline:
+    """A checkpoint's configuration: of a local folder, a hub id ("owner/name") or, with None, the built-in demo.
+
+    ``revision`` is a branch, a tag or a commit of a hub id. Raises UserError where it is no checkpoint, or none
+    that can be exported.
+    """
+    place = locate(source, revision)
+    config = read_config(place.folder / "config.json")
+    stated = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
+    return Outline(place, config, model_spec(config, generation_config(place.folder, config), stated))
+
+
 def open_checkpoint(
     source: str | Path | None = None,
     revision: str | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Checkpoint:
-    """Open a local folder, a hub id ("owner/name", downloaded) or, with None, the built-in demo.
+    """``open_outlined`` of ``outline_checkpoint``, where nothing is to be looked at in between."""
+    return open_outlined(outline_checkpoint(source, revision), progress)
 
-    ``revision`` is a branch, a tag or a commit of a hub id; ``progress`` hears of a download.
 
-    Raises UserError where it is no checkpoint, none that can be exported, or incomplete: a missing or
-    truncated shard, a missing, unknown or misshapen weight.
+def open_outlined(outline: Outline, progress: ProgressCallback = no_progress) -> Checkpoint:
+    """Find every weight of a checkpoint; ``progress`` hears of a download.
+
+    Raises UserError where it is incomplete: a missing or truncated shard, a missing, unknown or misshapen weight.
     """
-    place = locate(source, revision)
-    config = read_config(place.folder / "config.json")
+    place, config = outline.place, outline.config
     shards = shard_names(place.folder)
     place.fetch(shards, progress)
     stored = [tensor for shard in shards for tensor in read_shard(place.folder / shard)]
     tensors = by_parameter_name(stored, empty_model(config), str(place.folder))
-    spec = model_spec(config, generation_config(place.folder, config), _main_dtype(stored))
+    spec = replace(outline.spec, dtype=_main_dtype(stored))
     return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors)
 
 

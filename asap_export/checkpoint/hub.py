@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -25,9 +25,6 @@ from asap_export.errors import UserError
 from asap_export.progress import Progress, ProgressCallback, no_progress
 
 __all__ = ["download_small", "download_weights"]
-
-# The base of every error of the HTTP library, which is another one from some version of the hub client on.
-HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
 def download_small(repository: str, patterns: list[str], revision: str | None) -> Path:
@@ -199,13 +196,15 @@ def _refusal(error: Exception, repository: str, revision: str | None) -> UserErr
         return UserError(_disk_full(f"more for {repository} ({type(full).__name__})", free))
     if answer := found(HfHubHTTPError):
         return _answered(answer.response.status_code, at)
-    if found(LocalEntryNotFoundError, HTTPError):
-        reason = _first_line(found(HTTPError) or error)
-        return UserError(
-            f"expected the folder {repository} or to reach it at {constants.ENDPOINT}, found: {reason}; "
-            "check the network and run the command again (finished files are kept), or give a local folder"
-        )
-    return UserError(f"expected to download {at} from the Hugging Face hub, found: {_first_line(error)}")
+    if found(HFValidationError) or any(getattr(cause, "filename", None) for cause in causes):
+        return UserError(f"expected to download {at} from the Hugging Face hub, found: {_first_line(error)}")
+    # What is left is the connection. Its errors are of an HTTP library, which depends on the version of the hub
+    # client; the innermost says what happened.
+    reason = _first_line(causes[-1])
+    return UserError(
+        f"expected the folder {repository} or to reach it at {constants.ENDPOINT}, found: {reason}; "
+        "check the network and run the command again (finished files are kept), or give a local folder"
+    )
 
 
 def _answered(status: int, at: str) -> UserError:

@@ -4,24 +4,25 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from asap_export.cli.bench import bench_command
 from asap_export.cli.evaluate import eval_command
 from asap_export.cli.explain import explain_command
-from asap_export.cli.export import export_command
+from asap_export.cli.export import export_command, program
 from asap_export.cli.reports import env_command, flops_command, inspect_command, verify_command
 from asap_export.cli.run import run_command
+from asap_export.cli.verbosity import reset_verbosity, with_verbosity
 from asap_export.errors import UserError
 
 __all__ = ["app", "exit_status", "main"]
 
-# Typer carries its own click from some version on; this is the way to the class in all of them.
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 WRONG_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_NAME = "asap-export"
+_COMPLETION = "_ASAP_EXPORT_COMPLETE"  # set by the script that --install-completion installs
 NO_READER = 141  # 128 + SIGPIPE
 
 # What the extra "export" installs, by the names that are imported.
@@ -29,25 +30,32 @@ EXPORT_PACKAGES = frozenset(
     {"torch", "transformers", "onnx", "onnxscript", "onnx_ir", "polygraphy", "safetensors", "huggingface_hub"}
 )
 
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "export": export_command,
+    "run": run_command,
+    "verify": verify_command,
+    "explain": explain_command,
+    "eval": eval_command,
+    "bench": bench_command,
+    "inspect": inspect_command,
+    "flops": flops_command,
+    "env": env_command,
+}
+
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback(invoke_without_command=True)(export_command)
-app.command("run")(run_command)
-app.command("explain")(explain_command)
-app.command("verify")(verify_command)
-app.command("eval")(eval_command)
-app.command("bench")(bench_command)
-app.command("inspect")(inspect_command)
-app.command("flops")(flops_command)
-app.command("env")(env_command)
+app.callback(invoke_without_command=True)(with_verbosity(program))
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(with_verbosity(_command))
 
 
 def main() -> None:
     """Run the command line and exit."""
     _quiet_libraries()
+    if _COMPLETION in os.environ:  # a shell asks what may come next
+        app(prog_name=_NAME)
     try:
         sys.exit(exit_status(sys.argv[1:]))
     except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
@@ -61,16 +69,17 @@ def exit_status(arguments: Sequence[str]) -> int:
 
     Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
     """
+    reset_verbosity()
     command = typer.main.get_command(app)
     try:
-        with command.make_context("asap-export", list(arguments)) as context:
+        with command.make_context(_NAME, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as end:
         return end.exit_code
     except UserError as error:
         return _refuse(str(error))
-    except UsageError as error:
+    except typer.TyperException as error:
         return _refuse(_usage(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -91,11 +100,11 @@ def _refuse(message: str) -> int:
     return WRONG_INPUT
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: typer.TyperException) -> str:
     """Click's complaint in the form of ours: "invalid value for '--engine': ...; see asap-export --help"."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "asap-export"
-    message: str = error.format_message()  # type: ignore[attr-defined]
+    path = context.command_path if context else _NAME
+    message = error.format_message()
     return f"{message[:1].lower()}{message[1:].rstrip('.')}; see {path} --help"
 
 

@@ -197,7 +197,7 @@ def bench_command(*, context: typer.Context, **options: Any) -> None:
 
 
 def _refuse_measuring(context: typer.Context) -> None:
-    showing = {field.name for field in fields(_Output)} - {"output"}
+    showing = {field.name for field in fields(_Output)} - {"output"} | {"quiet", "verbose"}
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)

@@ -1,11 +1,15 @@
-"""``asap-export`` without a subcommand: a checkpoint becomes a bundle."""
+"""``asap-export`` without a command, and ``asap-export export``: a checkpoint becomes a bundle."""
 
-from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
+from importlib import metadata
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Literal, cast, get_args, get_type_hints
 
 import typer
 
 from asap_export.cli.options import (
+    BUDGET,
     PRUNING,
     Bimask,
     Keep,
@@ -14,62 +18,42 @@ from asap_export.cli.options import (
     LayerAverage,
     Merge,
     PruneAfter,
-    Revision,
     ScoreOption,
     Threshold,
     budget_of,
     given_pruning,
 )
 from asap_export.cli.progress import shown_progress
-from asap_export.cli.summary import print_summary
+from asap_export.cli.verbosity import SHOWN
 from asap_export.errors import UserError
-from asap_export.pruning.config import PruningConfig
+from asap_export.exporter import ExportRequest
+from asap_export.exporter.request import BUNDLE, ENGINES, RUNTIME
+from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import BLOCK_SIZES, DEFAULT_CPU_PASSES, CpuPass, Quantization
 
-__all__ = ["export_command"]
-
-_LIMITS, _ENGINES = "Limits of a request (the checkpoint's own by default)", "Engines"
+__all__ = ["EXPORT_OPTIONS", "export_command", "program"]
 
 
-def export_command(
-    context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="SOURCE", help="Folder or hub id; the built-in demo by default."),
-    ] = None,
-    revision: Revision = None,
-    engine: Annotated[
-        Literal["ort", "trt"],
-        typer.Option("--engine", help="ONNX graphs only, or TensorRT engines with them."),
-    ] = "ort",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="The bundle; by default named after the model."
-        ),
-    ] = None,
-    dtype: Annotated[
-        Literal["fp32", "fp16", "bf16"] | None,
-        typer.Option("--dtype", help="Of weights and arithmetic; as stored by default."),
-    ] = None,
-    quantize: Annotated[
-        Literal["int4"] | None,
-        typer.Option("--quantize", help="Weights of the decoder's linear layers in 4 bits."),
-    ] = None,
-    block_size: Annotated[
-        int | None,
-        typer.Option("--block-size", help="Weights that share a scale with --quantize: 32, 64 or 128; 64."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
-    keep: Keep = None,
-    keep_ratio: KeepRatio = None,
-    budget: LayerAverage = None,
+def _budget(keep: Keep = None, keep_ratio: KeepRatio = None, budget: LayerAverage = None) -> Budget | None:
+    return budget_of(keep, keep_ratio, budget)
+
+
+def _pruning(
     dense: Annotated[
-        bool, typer.Option("--dense", help="Do not prune: the baseline.", rich_help_panel=PRUNING)
+        bool,
+        typer.Option(
+            "--dense", metavar=" ", help="Keep all: no pruning, the baseline.", rich_help_panel=BUDGET
+        ),
     ] = False,
     method: Annotated[
         Literal["asap", "fastv"] | None,
-        typer.Option("--method", help="asap by default.", rich_help_panel=PRUNING),
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="How to prune: asap, or fastv for comparison.",
+            show_default="asap",
+            rich_help_panel=PRUNING,
+        ),
     ] = None,
     score: ScoreOption = None,
     lambda_max: LambdaMax = None,
@@ -81,180 +65,208 @@ def export_command(
         bool | None,
         typer.Option(
             "--trim-early-kv/--no-trim-early-kv",
-            help="Drop pruned tokens from the caches of those layers too; on.",
+            metavar=" ",
+            help="Drop pruned tokens from the KV cache of the layers before the cut too.",
+            show_default="on",
             rich_help_panel=PRUNING,
         ),
     ] = None,
-    max_batch: Annotated[
-        int | None, typer.Option("--max-batch", help="Prompts at once.", rich_help_panel=_LIMITS)
+) -> PruningConfig:
+    settings = {"method": method, "score": score, "lambda_max": lambda_max, "threshold": threshold}
+    settings |= {"merge": merge, "bidirectional": bimask, "prune_after": prune_after}
+    given = given_pruning(dense, settings | {"trim_early_kv": trim_early_kv})
+    return PruningConfig(method="none") if dense else PruningConfig(**given)
+
+
+def _quantization(
+    quantize: Annotated[
+        Literal["int4"] | None,
+        typer.Option(
+            "--quantize",
+            metavar="int4",
+            help="Store the weights of the decoder's linear layers in 4 bits.",
+            show_default="off",
+            rich_help_panel=BUNDLE,
+        ),
     ] = None,
-    max_images: Annotated[
-        int | None, typer.Option("--max-images", help="Images of one prompt.", rich_help_panel=_LIMITS)
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            "--block-size",
+            metavar="N",
+            help="With --quantize: how many weights share a scale, 32, 64 or 128.",
+            show_default="64",
+            rich_help_panel=BUNDLE,
+        ),
     ] = None,
-    max_text: Annotated[
-        int | None, typer.Option("--max-text", help="Text tokens of one prompt.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", help="Tokens of one answer.", rich_help_panel=_LIMITS)
-    ] = None,
-    weights: Annotated[
-        Literal["auto", "link", "copy"],
-        typer.Option("--weights", help="Hard-link or copy unconverted weights; auto links above 2 GB."),
-    ] = "auto",
+) -> Quantization | None:
+    if quantize is None:
+        if block_size is not None:
+            raise UserError("expected --block-size with --quantize, found it alone; add --quantize int4")
+        return None
+    if block_size is not None and block_size not in BLOCK_SIZES:
+        raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
+    return Quantization() if block_size is None else Quantization(block_size=block_size)  # type: ignore[arg-type]  # checked above
+
+
+def _cpu_passes(
     cpu_passes: Annotated[
         str | None,
         typer.Option(
             "--cpu-passes",
             metavar="LIST",
-            help="What makes the decoder's form for ONNX Runtime on a CPU: fused-attention,blockwise-soft-mask,"
-            "skipped-cut by default, int8-activations with --quantize int4; or none.",
+            help="Passes that make the faster form of the decoder for CPUs: fused-attention, blockwise-soft-mask, "
+            "skipped-cut, int8-activations (with --quantize int4), between commas; or none, for no such form.",
+            show_default="the first three",
+            rich_help_panel=RUNTIME,
         ),
     ] = None,
-    flavor: Annotated[
-        Literal["auto", "tensorrt", "tensorrt_rtx"],
-        typer.Option(
-            "--flavor", help="Which TensorRT; auto takes what is installed.", rich_help_panel=_ENGINES
-        ),
-    ] = "auto",
+) -> tuple[CpuPass, ...]:
+    if cpu_passes is None:
+        return DEFAULT_CPU_PASSES
+    if cpu_passes == "none":
+        return ()
+    chosen, known = cpu_passes.split(","), get_args(CpuPass)
+    if unknown := [name for name in chosen if name not in known]:
+        raise UserError(f"expected --cpu-passes among {', '.join(known)}, or none; found {unknown[0]!r}")
+    return tuple(cast(CpuPass, name) for name in known if name in chosen)
+
+
+def _compute_capabilities(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
             "--compute-capability",
             metavar="X.Y",
-            help="GPU to build for, repeatable (tensorrt_rtx); all known from 8.6 by default.",
-            rich_help_panel=_ENGINES,
+            help="GPU to build for, by its compute capability, such as 8.9; repeatable.",
+            show_default="this machine's, or without a GPU all from 8.6",
+            rich_help_panel=ENGINES,
         ),
     ] = None,
-    layers_per_engine: Annotated[
-        int | None,
-        typer.Option(
-            "--layers-per-engine",
-            metavar="N",
-            help="Several engines for the decoder, which take less memory to build; one by default.",
-            rich_help_panel=_ENGINES,
-        ),
-    ] = None,
-    check_memory: Annotated[
-        bool,
-        typer.Option(
-            "--check-memory/--no-check-memory",
-            help="Refuse builds that need more memory than there is; on.",
-            rich_help_panel=_ENGINES,
-        ),
-    ] = True,
+) -> tuple[str, ...]:
+    return tuple(compute_capability or ())
+
+
+# Fields of a request that are made of options with other names or types; every other one is an option itself.
+_MADE: dict[str, Callable[..., Any]] = {
+    "budget": _budget,
+    "pruning": _pruning,
+    "quantization": _quantization,
+    "cpu_passes": _cpu_passes,
+    "compute_capabilities": _compute_capabilities,
+}
+
+
+def _parameters() -> Iterator[Parameter]:
+    """The options of an export, in the order of a request's fields."""
+    hints = get_type_hints(ExportRequest)
+    for setting in fields(ExportRequest):
+        if make := _MADE.get(setting.name):
+            yield from signature(make).parameters.values()
+        else:
+            yield _parameter(setting, hints[setting.name])
+
+
+def _parameter(setting: Field[Any], kind: Any) -> Parameter:
+    """The option of a field that states one."""
+    stated, name = setting.metadata, setting.name.replace("_", "-")
+    flags = [f"--{name}/--no-{name}" if setting.default is True else f"--{name}"]
+    option = typer.Option(
+        *flags,
+        *filter(None, [stated["short"]]),
+        metavar=" " if kind is bool else stated["metavar"],
+        help=stated["says"],
+        rich_help_panel=stated["group"],
+        show_default=stated["shown"] or kind is not bool,
+    )
+    return Parameter(
+        setting.name, Parameter.KEYWORD_ONLY, default=setting.default, annotation=Annotated[kind, option]
+    )
+
+
+EXPORT_OPTIONS = tuple(parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in _parameters())
+_Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        metavar=" ",
+        help="Check everything and print what would be done; write nothing.",
+        rich_help_panel=SHOWN,
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", metavar=" ", help="Print JSON.", rich_help_panel=SHOWN)]
+_Version = Annotated[
+    bool,
+    typer.Option("--version", metavar=" ", help="Print the version and exit.", rich_help_panel=SHOWN),
+]
+
+
+def export_command(*, plan: _Plan = False, as_json: _Json = False, **options: Any) -> None:
+    """Export a checkpoint to a bundle; the same as asap-export without a command."""
+    request = _request(options)
+    from asap_export.cli.summary import (
+        print_exported,
+        print_plan,
+    )  # torch and transformers: seconds to import
+    from asap_export.exporter import carry_out, plan_export
+
+    with shown_progress() as progress:
+        planned = plan_export(request, progress)
+        exported = None if plan else carry_out(planned, progress)
+    if exported is None:
+        print_plan(planned, as_json)
+    else:
+        print_exported(exported, as_json)
+
+
+def program(
+    context: typer.Context,
+    *,
+    plan: _Plan = False,
+    as_json: _Json = False,
+    version: _Version = False,
+    **options: Any,
 ) -> None:
     """LLaVA-NeXT and LLaVA-1.5 to ONNX and TensorRT, with ASAP visual-token pruning inside the language model.
 
-    Without a subcommand: export a checkpoint to a bundle.
+    Without a command it exports a checkpoint to a bundle, the folder that the other commands work on.
     """
-    if context.invoked_subcommand is not None:
+    if version:
+        print(f"asap-export {metadata.version('asap-export')}")
+    elif context.invoked_subcommand is not None:
         _refuse_stray_options(context)
-        return
-    given = given_pruning(
-        dense,
-        {
-            "method": method,
-            "score": score,
-            "lambda_max": lambda_max,
-            "threshold": threshold,
-            "merge": merge,
-            "bidirectional": bimask,
-            "prune_after": prune_after,
-            "trim_early_kv": trim_early_kv,
-        },
-    )
-    pruning = PruningConfig(method="none") if dense else PruningConfig(**given)
-    tokens = budget_of(keep, keep_ratio, budget)
-    quantization = _quantization(quantize, block_size, weights)
-    if engine == "ort":
-        _refuse_engine_options(
-            {
-                "--compute-capability": compute_capability,
-                "--flavor": flavor != "auto",
-                "--layers-per-engine": layers_per_engine is not None,
-                "--no-check-memory": not check_memory,
-            }
-        )
-
-    from asap_export.export import ExportRequest, export  # torch and transformers: seconds to import
-
-    request = ExportRequest(
-        model=model,
-        revision=revision,
-        output=output,
-        engine=engine,
-        dtype=dtype,
-        weights=weights,
-        quantization=quantization,
-        pruning=pruning,
-        cpu_passes=_cpu_passes(cpu_passes, quantized=quantize is not None and engine == "ort"),
-        budget=tokens,
-        max_batch=max_batch,
-        max_images=max_images,
-        max_text=max_text,
-        max_new_tokens=max_new_tokens,
-        flavor=flavor,
-        compute_capabilities=tuple(compute_capability or ()),
-        layers_per_engine=layers_per_engine,
-        check_memory=check_memory,
-        overwrite=overwrite,
-    )
-    with shown_progress() as progress:
-        exported = export(request, progress)
-    print_summary(
-        exported.bundle,
-        exported.placed,
-        exported.written,
-        template_refused=exported.template_refused,
-        tokenizer_refused=exported.tokenizer_refused,
-        passes_refused=exported.passes_refused,
-    )
+    else:
+        export_command(plan=plan, as_json=as_json, **options)
 
 
-def _refuse_engine_options(given: dict[str, object]) -> None:
-    for option in (name for name, value in given.items() if value):
-        raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
+def _with_options(command: Callable[..., None]) -> None:
+    """Put the options of an export in the place of ``**options``."""
+    own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    at = 1 if own[0].annotation is typer.Context else 0
+    command.__signature__ = Signature([*own[:at], *EXPORT_OPTIONS, *own[at:]])  # type: ignore[attr-defined]
+
+
+for _command in (export_command, program):
+    _with_options(_command)
+
+
+def _request(options: dict[str, Any]) -> ExportRequest:
+    """The request that options ask for. Raises UserError where they contradict each other."""
+
+    def made(name: str) -> Any:
+        if make := _MADE.get(name):
+            return make(**{option: options[option] for option in signature(make).parameters})
+        return options[name]
+
+    return ExportRequest(**{setting.name: made(setting.name) for setting in fields(ExportRequest)})
 
 
 def _refuse_stray_options(context: typer.Context) -> None:
     for name in context.params:
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = f"--{name.replace('_', '-')}"
+        if source is not None and source.name == "COMMANDLINE" and name not in ("quiet", "verbose"):
+            option = f"--{name.removeprefix('as_').replace('_', '-')}"
             raise UserError(
                 f"expected options of an export without a subcommand, found {option} before "
                 f"{context.invoked_subcommand}; put the subcommand first"
             )
-
-
-def _cpu_passes(names: str | None, quantized: bool) -> tuple[CpuPass, ...]:
-    """The passes that --cpu-passes names; ``quantized``: whether there are products that read 4-bit weights."""
-    if names is None:
-        return DEFAULT_CPU_PASSES
-    if names == "none":
-        return ()
-    chosen, known = names.split(","), get_args(CpuPass)
-    if unknown := [name for name in chosen if name not in known]:
-        raise UserError(f"expected --cpu-passes among {', '.join(known)}, or none; found {unknown[0]!r}")
-    if "int8-activations" in chosen and not quantized:
-        raise UserError(
-            "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do "
-            "nothing, leave it out"
-        )
-    return tuple(cast(CpuPass, name) for name in known if name in chosen)
-
-
-def _quantization(quantize: str | None, block_size: int | None, weights: str) -> Quantization | None:
-    """The request's quantization; an option that would do nothing is refused."""
-    if quantize is None:
-        if block_size is not None:
-            raise UserError("expected --block-size with --quantize, found it alone; add --quantize int4")
-        return None
-    if weights != "auto":
-        raise UserError(
-            f"expected no --weights {weights} with --quantize, which writes every weight anew, found it; "
-            "leave one of them out"
-        )
-    if block_size is not None and block_size not in BLOCK_SIZES:
-        raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
-    return Quantization() if block_size is None else Quantization(block_size=block_size)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, Score
 
 __all__ = [
+    "BUDGET",
     "PRUNING",
     "AsJson",
     "Bimask",
@@ -30,26 +31,38 @@ __all__ = [
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
-_BUDGET = "Budget (one of)"
+BUDGET = "Visual tokens to keep (one of these)"
 PRUNING = "Pruning"
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that an export made.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar=" ", help="Print JSON.")]
 Revision = Annotated[
     str | None,
-    typer.Option("--revision", metavar="NAME", help="Of a hub id: a branch, a tag or a commit."),
+    typer.Option(
+        "--revision", metavar="NAME", help="Branch, tag or commit of a hub id.", show_default="main"
+    ),
 ]
-ProviderOption = Annotated[Provider, typer.Option("--provider", help="What runs the graphs.")]
+ProviderOption = Annotated[
+    Provider,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="What runs the graphs: cpu or cuda (ONNX Runtime), tensorrt (the bundle's engines), or auto, the "
+        "fastest that is here.",
+    ),
+]
 Keep = Annotated[
     int | None,
-    typer.Option(
-        "--keep", metavar="N", help="Visual tokens of a prompt after the cut.", rich_help_panel=_BUDGET
-    ),
+    typer.Option("--keep", metavar="N", help="Keep N of a prompt's visual tokens.", rich_help_panel=BUDGET),
 ]
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        "--keep-ratio", metavar="R", help="Part of them, in (0, 1]; 1/6 by default.", rich_help_panel=_BUDGET
+        "--keep-ratio",
+        metavar="R",
+        help="Keep this part of a prompt's visual tokens, above 0 and up to 1.",
+        show_default="1/6 for an export, else the bundle's budget",
+        rich_help_panel=BUDGET,
     ),
 ]
 LayerAverage = Annotated[
@@ -57,37 +70,70 @@ LayerAverage = Annotated[
     typer.Option(
         "--budget",
         metavar="N",
-        help="Their average over all layers, as papers count.",
-        rich_help_panel=_BUDGET,
+        help="Keep N on average over all layers, those before the cut included, which is how papers count.",
+        rich_help_panel=BUDGET,
     ),
 ]
 ScoreOption = Annotated[
     Score | None,
-    typer.Option("--score", help="What ranks visual tokens; last by default.", rich_help_panel=PRUNING),
+    typer.Option(
+        "--score",
+        metavar="NAME",
+        help="What ranks visual tokens: attention from the last token (last), from the text (text), from all "
+        "(received), or their own salience (salience).",
+        show_default="last",
+        rich_help_panel=PRUNING,
+    ),
 ]
 LambdaMax = Annotated[
     float | None,
-    typer.Option("--lambda-max", help="Strength of the soft mask; 0.5.", rich_help_panel=PRUNING),
+    typer.Option(
+        "--lambda-max",
+        metavar="R",
+        help="Strength of the soft mask, above 0 and up to 1.",
+        show_default="0.5",
+        rich_help_panel=PRUNING,
+    ),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", help="Cosine above which tokens merge; 0.8.", rich_help_panel=PRUNING),
+    typer.Option(
+        "--threshold",
+        metavar="R",
+        help="Visual tokens whose cosine similarity is above R are merged.",
+        show_default="0.8",
+        rich_help_panel=PRUNING,
+    ),
 ]
 Merge = Annotated[
     bool | None,
-    typer.Option("--merge/--no-merge", help="Merge near-duplicates; on.", rich_help_panel=PRUNING),
+    typer.Option(
+        "--merge/--no-merge",
+        metavar=" ",
+        help="Merge visual tokens that are nearly alike.",
+        show_default="on",
+        rich_help_panel=PRUNING,
+    ),
 ]
 Bimask = Annotated[
     bool | None,
     typer.Option(
         "--bimask/--no-bimask",
-        help="Open the causal mask softly in the scoring layer (SG-BiMask); on.",
+        metavar=" ",
+        help="Open the causal mask softly in the scoring layer (SG-BiMask).",
+        show_default="on",
         rich_help_panel=PRUNING,
     ),
 ]
 PruneAfter = Annotated[
     int | None,
-    typer.Option("--prune-after", help="Layers that see every token; 2.", rich_help_panel=PRUNING),
+    typer.Option(
+        "--prune-after",
+        metavar="N",
+        help="Cut after decoder layer N: the layers up to it see every token.",
+        show_default="2",
+        rich_help_panel=PRUNING,
+    ),
 ]
 
 

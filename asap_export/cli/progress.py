@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, elsewhere one line for each finished stage."""
+"""Progress on stderr: bars on a terminal, elsewhere one line for each finished stage; nothing with --quiet."""
 
 import time
 from collections.abc import Iterator
@@ -6,12 +6,22 @@ from contextlib import contextmanager
 from threading import Lock
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
+from asap_export.cli.verbosity import is_quiet, is_verbose
 from asap_export.progress import Progress as Stand
-from asap_export.progress import ProgressCallback
+from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = ["shown_progress"]
+
+_BETWEEN_DETAILS = 1.0  # seconds, with --verbose
 
 
 @contextmanager
@@ -20,6 +30,9 @@ def shown_progress(console: Console | None = None) -> Iterator[ProgressCallback]
 
     The callback may be called from any thread: TensorRT builds in several.
     """
+    if is_quiet():
+        yield no_progress
+        return
     console = console or Console(stderr=True)
     show = _bars if console.is_terminal else _lines
     with show(console) as callback:
@@ -29,6 +42,7 @@ def shown_progress(console: Console | None = None) -> Iterator[ProgressCallback]
 @contextmanager
 def _bars(console: Console) -> Iterator[ProgressCallback]:
     columns = (
+        SpinnerColumn(finished_text=" "),  # moves where a fraction stands still
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
@@ -63,19 +77,25 @@ def _bars(console: Console) -> Iterator[ProgressCallback]:
 def _lines(console: Console) -> Iterator[ProgressCallback]:
     lock = Lock()
     current: str | None = None
-    began = time.monotonic()
+    began = detailed = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish() -> None:
         if current is not None:
-            seconds = time.monotonic() - began
-            console.print(f"{current}: {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
+            say(f"{current}: {time.monotonic() - began:.1f} s")
 
     def shown(stand: Stand) -> None:
-        nonlocal current, began
+        nonlocal current, began, detailed
         with lock:
+            now = time.monotonic()
             if stand.stage != current:
                 finish()
-                current, began = stand.stage, time.monotonic()
+                current, began, detailed = stand.stage, now, now
+            if is_verbose() and stand.detail and now - detailed >= _BETWEEN_DETAILS:
+                detailed = now
+                say(f"{stand.stage}: {stand.detail}")
 
     yield shown
     finish()

@@ -50,7 +50,12 @@ def verify_command(
     ] = None,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", help="Print every kind of comparison, with its errors and worst case."),
+        typer.Option(
+            "--verbose",
+            "-v",
+            metavar=" ",
+            help="Print every kind of comparison, with its errors and worst case.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -18,6 +18,7 @@ from asap_export.cli.options import (
     ProviderOption,
 )
 from asap_export.cli.tables import print_json
+from asap_export.cli.verbosity import note
 from asap_export.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run_command(
 
     model = load(bundle, provider)
     if model.note:
-        print(f"note: {model.note}", file=sys.stderr)
+        note(f"note: {model.note}")
     shown = _Shown(model.bundle.manifest.pruning.prunes, stream, as_json)
     if not chat:
         assert prompt is not None
@@ -147,7 +148,7 @@ class _Shown:
             print_json(asdict(answer))
             return
         print("" if self.streamed else answer.text, flush=True)
-        print(self._summary(answer), file=sys.stderr)
+        note(self._summary(answer))
 
     def _summary(self, answer: "Answer") -> str:
         """One line: "45 of 268 visual tokens kept; images and text 0.04 s, prefill 0.03 s, ..."."""

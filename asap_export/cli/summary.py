@@ -1,87 +1,142 @@
-"""What an export says when it is done."""
+"""What an export says: its plan, and what it has made."""
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from asap_export.bundle import Bundle, EngineInfo
-from asap_export.cli.tables import print_tables
-from asap_export.pruning.flops import DecoderShape, paper_flops
-from asap_export.report import bundle_facts, limits_text
+from asap_export.cli.tables import print_json, print_tables
+from asap_export.cli.verbosity import is_quiet, is_verbose
+from asap_export.report import bundle_facts, limits_text, saving_facts, saving_table
+from asap_export.runtime.cuda import compute_capabilities
 
-if TYPE_CHECKING:  # it imports torch
-    from asap_export.graph.write import Written
+if TYPE_CHECKING:  # they import torch
+    from asap_export.exporter import Exported, ExportPlan
 
-__all__ = ["print_summary"]
+__all__ = ["print_exported", "print_plan"]
+
+_WIDTH = 80
+_NO_DEVICE = "no CUDA device here"
 
 
-def print_summary(
-    bundle: Bundle,
-    placed: Mapping[str, str],
-    written: "Written",
-    template_refused: str | None = None,
-    tokenizer_refused: str | None = None,
-    passes_refused: str | None = None,
-) -> None:
-    """Print what the bundle is and what to do next; ``placed`` says how each file came into it, ``written`` which
-    weights were quantized, ``template_refused`` why the chat template is not in the manifest, where it is not,
-    ``tokenizer_refused`` why the C++ runtime does not read the tokenizer, where it does not, ``passes_refused``
-    which passes the decoder for the CPU goes without and why, where it does."""
-    facts = bundle_facts(bundle)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    rows = [*_rows(bundle, facts, placed), *_quantized(bundle, written)]
-    if template_refused is not None:
-        rows.append(
-            ("prompts", f"programs without Python write them whole: the chat template {template_refused}")
-        )
-    if tokenizer_refused is not None:
-        rows.append(("tokenizer", f"the C++ runtime takes token ids only: {tokenizer_refused}"))
-    if passes_refused is not None:
-        rows.append(("CPU", f"the decoder goes {passes_refused}"))
-    for name, said in rows:
-        table.add_row(Text(name, style="bold"), Text(said))
-    print_tables(table)
-    path = shlex.quote(_place(bundle))
-    # Outside of the table, which would wrap what is to be copied.
+def print_plan(plan: "ExportPlan", as_json: bool = False) -> None:
+    """Print what would be done."""
+    saving = saving_facts(plan.source, plan.model, plan.pruning, plan.budget, plan.dtype)
+    if as_json:
+        print_json(plan.facts() | {"saving": saving})
+        return
+    print_tables(Group(_table(_planned(plan)), Text(""), saving_table(saving)), _WIDTH)
+    if not is_quiet():
+        print("\nnothing is written; the same command without --plan does it")
+
+
+def print_exported(exported: "Exported", as_json: bool = False) -> None:
+    """Print what the bundle is, what it prunes, what of it runs where, and what to do next."""
+    plan, bundle = exported.plan, exported.bundle
+    saving = saving_facts(plan.source, plan.model, plan.pruning, plan.budget, plan.dtype)
+    if as_json:
+        print_json(bundle_facts(bundle) | {"saving": saving, "missing": plan.missing})
+        return
+    if is_quiet():
+        print(_place(bundle.path))
+        return
+    rows = [*_runs(bundle), *_quantized(exported), *plan.missing.items()]
+    if is_verbose():
+        rows += [("limits", limits_text(bundle_facts(bundle)["limits"])), ("files", _files(exported))]
+    size = decimal(sum(file.size for file in bundle.manifest.files.values()))
+    head = Text.assemble((_place(bundle.path), "bold"), f", {plan.dtype}, {size}")
+    print_tables(Group(head, Text(""), saving_table(saving), Text(""), _table(rows)), _WIDTH)
+    path = shlex.quote(_place(bundle.path))
+    # Outside of the tables, which would wrap what is to be copied.
     print(f"\nnext: asap-export verify {path}")
     print(f'      asap-export run {path} --image FILE --prompt "What is in the image?"')
 
 
-def _rows(bundle: Bundle, facts: dict[str, Any], placed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    manifest = bundle.manifest
-    yield "bundle", f"{_place(bundle)}, {manifest.dtype}, {decimal(facts['total_size'])}"
-    yield "budget", _budget(bundle, facts["budget"])
-    yield "limits", limits_text(facts["limits"])
-    sizes = {name: file.size for name, file in manifest.files.items()}
-    by_way: dict[str, list[int]] = {}
-    for name, size in sizes.items():
-        by_way.setdefault(placed.get(name, "written"), []).append(size)
-    yield "files", ", ".join(f"{len(of)} {way} ({decimal(sum(of))})" for way, of in sorted(by_way.items()))
-    label = "engines"
-    for engine in manifest.engines:
-        name = engine.graph if engine.part is None else f"{engine.graph}.{engine.part.number}"
-        said = [f"{name} {decimal(sizes[engine.file])}"]
-        if engine.part is not None:
-            said.append("layers {} to {}".format(*engine.part.layers))
-        if len(engine.profiles) > 1:
-            said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
-        if engine.decomposed_attention:
-            said.append(f"{len(engine.decomposed_attention)} attention layers without a dedicated kernel")
-        yield label, ", ".join(said)
-        label = ""
-    for made in {_made(engine) for engine in manifest.engines}:
+def _table(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, said in rows:
+        table.add_row(Text(name, style="bold"), Text(said))
+    return table
+
+
+def _planned(plan: "ExportPlan") -> Iterator[tuple[str, str]]:
+    model, weights = plan.model, plan.weights
+    at = f" at {plan.revision[:12]}" if plan.revision else ""
+    yield "checkpoint", f"{plan.source}{at}: {model.architecture}, {model.text_model_type}, {model.dtype}"
+    yield "bundle", f"{_place(plan.output)}, {plan.dtype}"
+    shards = f"{len(weights.shards)} {'linked' if weights.way == 'link' else 'copied'}"
+    yield "weights", f"files {shards}, tensors written anew {weights.written_anew}"
+    if plan.quantize_as:
+        yield "int4", f"the decoder's linear layers, blocks of {plan.quantize_as.quantization.block_size}"
+    yield "disk", f"at least {decimal(plan.disk)}"
+    yield "limits", limits_text(vars(plan.limits))
+    yield "CPU form", ", ".join(plan.cpu_passes) or "none"
+    if engines := plan.engines:
+        capabilities = ", ".join(engines.compute_capabilities)
+        yield "engines", f"by {engines.flavour} for compute capability {capabilities}"
+        for name, peak in engines.memory.items():
+            yield "", f"{name}: about {decimal(peak)} of memory to build"
+    yield from plan.missing.items()
+
+
+def _runs(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """What of the bundle runs on which device, and what was only built."""
+    manifest, device = bundle.manifest, bool(compute_capabilities())
+    on_cpu = "decoder.cpu.onnx" if manifest.cpu_decoder else "decoder.onnx"
+    if manifest.dtype == "bf16":
+        yield "CPUs", "not in bf16, which ONNX Runtime has no CPU operators for"
+    else:
+        yield "CPUs", f"{on_cpu}, with ONNX Runtime"
+    yield "GPUs", "decoder.onnx, with ONNX Runtime's CUDA provider" + ("" if device else f"; {_NO_DEVICE}")
+    if not manifest.engines:
+        return
+    state = "built, not run yet" if device else f"built, not run: {_NO_DEVICE}"
+    yield "engines", f"{state}; {_size(bundle, manifest.engines)}"
+    for made in sorted({_made(engine) for engine in manifest.engines}):
         yield "", made
+    if slow := sum(len(engine.decomposed_attention) for engine in manifest.engines):
+        yield "", f"{slow} of {manifest.model.layers} attention layers have no dedicated kernel"
+    if is_verbose():
+        for engine in manifest.engines:
+            yield "", _engine(bundle, engine)
 
 
-def _quantized(bundle: Bundle, written: "Written") -> Iterator[tuple[str, str]]:
+def _made(engine: EngineInfo) -> str:
+    targets = ", ".join(engine.compute_capabilities)
+    return f"by {engine.flavour} {engine.tensorrt_version} for compute capability {targets}"
+
+
+def _engine(bundle: Bundle, engine: EngineInfo) -> str:
+    name = engine.graph if engine.part is None else f"{engine.graph}.{engine.part.number}"
+    said = [f"{name} {_size(bundle, [engine])}"]
+    if engine.part is not None:
+        said.append("layers {} to {}".format(*engine.part.layers))
+    if len(engine.profiles) > 1:
+        said.append("profiles " + " and ".join(profile.name for profile in engine.profiles))
+    return ", ".join(said)
+
+
+def _size(bundle: Bundle, engines: Iterable[EngineInfo]) -> str:
+    return decimal(sum(bundle.manifest.files[engine.file].size for engine in engines))
+
+
+def _files(exported: "Exported") -> str:
+    by_way: dict[str, list[int]] = {}
+    for name, file in exported.bundle.manifest.files.items():
+        by_way.setdefault(exported.placed.get(name, "written"), []).append(file.size)
+    return ", ".join(f"{len(of)} {way} ({decimal(sum(of))})" for way, of in sorted(by_way.items()))
+
+
+def _quantized(exported: "Exported") -> Iterator[tuple[str, str]]:
     """Which weights have 4 bits, and which do not and why."""
-    manifest = bundle.manifest
+    manifest, written = exported.bundle.manifest, exported.written
     if manifest.quantization is None:
         return
     kinds = Counter(name.removesuffix(".weight").rpartition(".")[2] for name in written.quantized)
@@ -94,25 +149,7 @@ def _quantized(bundle: Bundle, written: "Written") -> Iterator[tuple[str, str]]:
         yield "", f"{names[0]}{more}: {reason}"
 
 
-def _place(bundle: Bundle) -> str:
-    """The bundle's path as one would type it here."""
+def _place(path: Path) -> str:
+    """A path as one would type it here."""
     here = Path.cwd()
-    return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
-
-
-def _made(engine: EngineInfo) -> str:
-    targets = ", ".join(engine.compute_capabilities)
-    return f"by {engine.flavour} {engine.tensorrt_version} for compute capability {targets}"
-
-
-def _budget(bundle: Bundle, budget: dict[str, Any]) -> str:
-    manifest = bundle.manifest
-    visual, keep, after = budget["visual_tokens"], budget["keep_at_most"], manifest.pruning.prune_after
-    if not manifest.pruning.prunes:
-        return f"dense: all of at most {visual:,} visual tokens of an image"
-    shape = DecoderShape.of(manifest.model)
-    part = paper_flops(shape, visual, keep, after) / paper_flops(shape, visual, visual, after)
-    return (
-        f"{keep:,} of at most {visual:,} visual tokens of an image, {budget['layer_average_at_most']:,.1f} "
-        f"on average over {shape.layers} layers, {part:.1%} of the dense FLOPs"
-    )
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -15,11 +15,11 @@ def print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
-def print_tables(tables: RenderableType) -> None:
-    """A rich rendering; in a file or a pipe it is plain text, as wide as its longest lines need."""
+def print_tables(tables: RenderableType, width: int = _WIDE) -> None:
+    """A rich rendering; in a file or a pipe it is plain text of at most ``width`` columns."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)
+        console = Console(highlight=False, width=width)
     with console.capture() as rendering:  # printed by ourselves: a broken pipe would make rich exit with 1
         console.print(tables)
     for line in rendering.get().splitlines():

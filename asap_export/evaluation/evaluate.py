@@ -23,6 +23,7 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.flops import DecoderShape
 from asap_export.report.evaluation import evaluation_markdown
 from asap_export.runtime.prompt import PromptReader
+from asap_export.spec import Dtype
 
 __all__ = ["EvaluationRequest", "Results", "evaluate"]
 
@@ -55,7 +56,7 @@ class EvaluationRequest:
     max_new_tokens: int = 16
     model: str | None = None  # where a bundle's checkpoint is now
     revision: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     device: str = "cpu"
 
 

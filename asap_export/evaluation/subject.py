@@ -18,7 +18,7 @@ from asap_export.evaluation.device import device_name, memory_of, needed_by, row
 from asap_export.evaluation.methods import METHODS, NamedMethod
 from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
-from asap_export.export import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.memory import gigabytes
 from asap_export.parity.memory import weight_memory
 from asap_export.parity.processor_reader import ProcessorReader
@@ -27,7 +27,7 @@ from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import BundleReader, PromptReader
-from asap_export.spec import ModelSpec
+from asap_export.spec import Dtype, ModelSpec
 
 __all__ = ["Subject", "open_subject"]
 
@@ -44,7 +44,7 @@ class Subject:
     name: str
     spec: ModelSpec
     files: dict[str, str]
-    dtype: str
+    dtype: Dtype
     device: torch.device
     bundle: Bundle | None
     checkpoint: Callable[[], Checkpoint] = field(compare=False)
@@ -146,7 +146,7 @@ def open_subject(
     *,
     model: str | None = None,
     revision: str | None = None,
-    dtype: str | None = None,
+    dtype: Dtype | None = None,
     device: torch.device,
     progress: ProgressCallback = no_progress,
 ) -> Subject:

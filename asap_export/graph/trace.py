@@ -4,12 +4,14 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from asap_export.graph.operators import OPSET_VERSION, translations
 from asap_export.model.decoder import Decoder
@@ -141,14 +143,16 @@ class _DecoderForExport(nn.Module):
         return logits, *kept, *(tensor for pair in present for tensor in pair)
 
 
-def trace(plan: GraphPlan) -> ir.Model:
+def trace(plan: GraphPlan, on_layer: Callable[[int, int], None] = lambda done, total: None) -> ir.Model:
     """The graph of a plan, as the exporter names it. Weights are inputs behind the plan's own, without data.
 
     They bear the names of the module's parameters. Constants computed from the configuration (rotary
-    frequencies) hold their values.
+    frequencies) hold their values. ``on_layer`` hears how many of the module's layers have been traced; behind the
+    last, the exporter rewrites all of it in ONNX's operators, which takes longer still.
     """
     quiet = io.StringIO()
     with (
+        _told_of_layers(plan.module, on_layer),
         torch.no_grad(),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(quiet),
@@ -178,6 +182,25 @@ def trace(plan: GraphPlan) -> ir.Model:
             weight.const_value = None
             graph.inputs.append(weight)
     return model
+
+
+@contextlib.contextmanager
+def _told_of_layers(module: nn.Module, on_layer: Callable[[int, int], None]) -> Iterator[None]:
+    """Call ``on_layer`` behind each of transformers' layers that runs."""
+    layers = [layer for layer in module.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    done = 0
+
+    def ran(*_: object) -> None:
+        nonlocal done
+        done += 1
+        on_layer(done, len(layers))
+
+    hooks = [layer.register_forward_hook(ran) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def planned_inputs(plan: GraphPlan) -> list[Input]:

@@ -108,9 +108,13 @@ class _GraphWriter:
         def report(fraction: float, detail: str) -> None:
             self.progress(Progress(f"Export {plan.name}", fraction, detail))
 
+        def traced(done: int, total: int) -> None:
+            rest = f"trace layer {done + 1} of {total}" if done < total else "write as ONNX operators"
+            report(0.3 * done / total, rest)
+
         report(0.0, "trace")
         with canonical_operators(self.llava):
-            model = trace(plan)
+            model = trace(plan, traced)
         report(0.7, "simplify and check")
         name_values(model, plan)
         simplify(model)

@@ -1,7 +1,7 @@
 """What inspect, flops and env say: for each, plain data (for --json) and a rich rendering of it."""
 
 from asap_export.report.environment import environment_facts, environment_table
-from asap_export.report.flops import flops_facts, flops_table
+from asap_export.report.flops import flops_facts, flops_table, saving_facts, saving_table
 from asap_export.report.inspect import bundle_facts, bundle_tables, limits_text
 from asap_export.report.presets import preset_facts, preset_table
 
@@ -15,4 +15,6 @@ __all__ = [
     "limits_text",
     "preset_facts",
     "preset_table",
+    "saving_facts",
+    "saving_table",
 ]

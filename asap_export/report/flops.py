@@ -1,5 +1,6 @@
 """What pruning saves: FLOPs in both accountings and KV bytes, for one prompt of one row."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,17 @@ from rich.text import Text
 
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.pruning.flops import kv_cache_bytes, layer_average, paper_flops, whole_sequence_flops
+from asap_export.pruning.flops import (
+    DecoderShape,
+    kv_cache_bytes,
+    layer_average,
+    paper_flops,
+    whole_sequence_flops,
+)
 from asap_export.report.subject import Subject, subject_of
+from asap_export.spec import ModelSpec
 
-__all__ = ["flops_facts", "flops_table"]
+__all__ = ["flops_facts", "flops_table", "saving_facts", "saving_table"]
 
 DEFAULT_TEXT_TOKENS = 64
 
@@ -36,13 +44,24 @@ def flops_facts(
     Raises UserError where the source cannot be read or the budget does not fit it.
     """
     subject = subject_of(source, revision)
-    shape = subject.shape
     pruning = pruning or subject.pruning
     visual = subject.max_visual_tokens if visual_tokens is None else visual_tokens
     _check(subject, pruning, visual, text_tokens, budget)
     keep = _keep(subject, pruning, visual, budget)
-    after = pruning.prune_after
-    dtype = dtype or subject.dtype
+    return _facts(replace(subject, pruning=pruning, dtype=dtype or subject.dtype), visual, text_tokens, keep)
+
+
+def saving_facts(
+    name: str, spec: ModelSpec, pruning: PruningConfig, budget: Budget, dtype: str
+) -> dict[str, Any]:
+    """``flops_facts`` of an export: for a prompt with one image of the most visual tokens."""
+    visual = spec.max_visual_tokens
+    subject = Subject(name, DecoderShape.of(spec), visual, dtype, pruning, budget)
+    return _facts(subject, visual, DEFAULT_TEXT_TOKENS, _keep(subject, pruning, visual, None))
+
+
+def _facts(subject: Subject, visual: int, text_tokens: int, keep: int) -> dict[str, Any]:
+    shape, pruning, dtype, after = subject.shape, subject.pruning, subject.dtype, subject.pruning.prune_after
     dense, pruned = (paper_flops(shape, visual, kept, after) for kept in (visual, keep))
     whole_dense, whole_pruned = (
         whole_sequence_flops(shape, visual, text_tokens, kept, after) for kept in (visual, keep)
@@ -127,6 +146,26 @@ def flops_table(facts: dict[str, Any]) -> Group:
         "A multiply-add counts once; prefill of one row; the vision tower is not counted.", style="dim"
     )
     return Group(title, Text(budget), Text(""), table, Text(""), note)
+
+
+def saving_table(facts: dict[str, Any]) -> Group:
+    """``saving_facts`` in three rows of at most 80 columns."""
+    whole, kv, visual, keep = (
+        facts[name] for name in ("whole_sequence", "kv_bytes", "visual_tokens", "keep")
+    )
+    table = Table("", box=None, pad_edge=False)
+    for column in ("visual tokens", "FLOPs of a prefill", "KV cache"):
+        table.add_column(column, justify="right")
+    dense, pruned = whole["dense_tflops"], whole["pruned_tflops"]
+    unit, name = (1.0, "TFLOPs") if pruned >= 0.01 else (1e3, "GFLOPs")
+    table.add_row("dense", f"{visual:,}", f"{dense * unit:,.3f} {name}", _mebibytes(kv["dense"]))
+    if keep < visual:
+        table.add_row("pruned", f"{keep:,}", f"{pruned * unit:,.3f} {name}", _mebibytes(kv["pruned"]))
+        parts = (keep / visual, pruned / dense, kv["pruned"] / kv["dense"])
+        table.add_row("pruned / dense", *(f"{part:.1%}" for part in parts))
+    said = f"cut after layer {facts['prune_after']} of {facts['layers']}" if keep < visual else "no cut"
+    prompt = f"one image, the largest, and {facts['text_tokens']} text tokens"
+    return Group(table, Text(f"for {prompt}; {said}", style="dim"))
 
 
 def _tflops(value: float) -> str:

@@ -10,6 +10,7 @@ import pytest
 from bundle_cases import FILES, example_engine, example_manifest, write_bundle, write_files
 
 from asap_export.bundle import Bundle, BundleWriter, add_engine
+from asap_export.bundle.refusals import require_space
 from asap_export.errors import UserError
 
 KILLED_MID_WAY = """
@@ -182,7 +183,7 @@ def test_files_are_copied_where_links_are_impossible(tmp_path: Path, monkeypatch
 def test_space_is_asked_for_in_advance(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"disk full: needed 1000000000\.00 GB, free"):  # noqa: SIM117
         with BundleWriter(tmp_path / "out") as writer:
-            writer.require_space(10**18)
+            require_space(10**18, writer.output)
     assert entries(tmp_path) == []
 
 

@@ -11,7 +11,9 @@ from tiny_checkpoints import tiny_model
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.hub import download_small, download_weights
 from asap_export.errors import UserError
+from asap_export.exporter import ExportRequest, plan_export
 from asap_export.progress import Progress
+from asap_export.pruning.config import Budget
 
 NAME = "someone/tiny"
 
@@ -139,3 +141,11 @@ def test_weights_that_are_missing_from_the_cache_offline(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE"):
         open_checkpoint(NAME)
+
+
+def test_a_request_that_cannot_be_met_downloads_no_weights(hub: Hub, tmp_path: Path) -> None:
+    too_many = ExportRequest(NAME, output=tmp_path / "out", budget=Budget(keep=10**6))
+    with pytest.raises(UserError, match="keep of at most"):
+        plan_export(too_many)
+    assert "config.json" in hub.downloads()
+    assert not [name for name in hub.downloads() if name.endswith(".safetensors")]

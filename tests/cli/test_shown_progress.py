@@ -2,8 +2,10 @@ import io
 import re
 import time
 
+import pytest
 from rich.console import Console
 
+from asap_export.cli import progress as shown_by
 from asap_export.cli.progress import shown_progress
 from asap_export.progress import Progress
 
@@ -28,6 +30,26 @@ def test_a_terminal_shows_stage_percentage_time_and_the_step() -> None:
     assert "Trace decoder" in said and "0:00:00" in said
     assert "25%" in said and "[tactics]" in said
     assert said.count("100%") >= 2, "both stages are over in the end"
+
+
+def test_a_bar_that_stands_still_has_a_spinner_that_moves() -> None:
+    said = shown(True, Progress("Trace decoder", 0.0))
+    frames = {frame for frame in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if frame in said}
+    assert len(frames) > 1
+
+
+def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown_by, "is_quiet", lambda: True)
+    assert shown(False, Progress("Trace decoder"), Progress("Build", 0.5)) == ""
+
+
+def test_verbose_adds_details_to_a_log_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = [Progress("Build", number / 100, f"step {number}") for number in range(100)]
+    assert shown(False, *stands).count("\n") == 1
+    monkeypatch.setattr(shown_by, "is_verbose", lambda: True)
+    assert shown(False, *stands).count("\n") < 10
+    monkeypatch.setattr(shown_by, "_BETWEEN_DETAILS", 0.0)
+    assert "Build: step 0\nBuild: step 1\n" in shown(False, *stands)
 
 
 def test_nothing_to_do_says_nothing() -> None:

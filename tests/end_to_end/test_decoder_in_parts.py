@@ -22,6 +22,7 @@ def test_quantized_layers_in_engines_of_their_own(tmp_path: Path) -> None:
         "int4",
         "--layers-per-engine",
         "2",
+        "--verbose",
     )
     said = run("--model", "short", "--output", "out", *options, folder=tmp_path).stdout
     assert "decoder.0" in said and "layers 0 to 1" in said and "layers 2 to 2" in said

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ def with_normalizer(checkpoint: Path, kind: str) -> Path:
 
 def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path) -> None:
     model = write_short_checkpoint(tmp_path / "short")
-    export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9")
+    export = ("--model", model, "--engine", "trt", "--keep", "40", "--compute-capability", "8.9", "-v")
     done = installed_command.run(*export, folder=tmp_path)
     bundle = tmp_path / "short.bundle"
     assert "asap-export verify short.bundle\n" in done.stdout
-    assert "40 of at most 336 visual tokens of an image, 237.3 on average over 3 layers" in done.stdout
+    assert re.search(r"^dense +336 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^pruned +40 ", done.stdout, re.MULTILINE)
+    assert "cut after layer 2 of 3" in done.stdout
     assert " copied (" in done.stdout and "profiles context and generation" in done.stdout
     assert "for compute capability 8.9\n" in done.stdout
     assert "Export decoder: " in done.stderr and "Traceback" not in done.stderr

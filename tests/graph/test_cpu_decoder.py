@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_checkpoints import LANGUAGE_MODELS, SmallModel, write_checkpoint
 from transformers import MistralConfig
 
-from asap_export.export import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.graph.cpu import lower_for_cpu, passes_for
 from asap_export.graph.cpu.functions import attach_cpu_functions, call
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
@@ -154,7 +154,9 @@ def test_heads_that_group_query_attention_refuses_go_without_it(tmp_path, monkey
     folder = tmp_path / "out.bundle"
     done = export(ExportRequest(str(checkpoint), output=folder, dtype="fp32"))
     assert done.bundle.manifest.cpu_decoder.passes == ("skipped-cut",)
-    assert done.passes_refused.startswith("without fused-attention and blockwise-soft-mask: ONNX Runtime's")
+    assert done.plan.missing["CPU"].startswith(
+        "the decoder goes without fused-attention and blockwise-soft-mask: ONNX Runtime's"
+    )
     whole, for_cpu = (
         onnx.load(folder / name, load_external_data=False) for name in ("decoder.onnx", "decoder.cpu.onnx")
     )

@@ -7,7 +7,7 @@ from installed_command import IMAGES
 
 import asap_export
 from asap_export.bundle import Bundle
-from asap_export.export import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession

@@ -10,7 +10,7 @@ from PIL import Image
 from asap_export.bundle import Bundle
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.errors import UserError
-from asap_export.export import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.pruning.config import PruningConfig

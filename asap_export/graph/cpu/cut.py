@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from asap_export.graph.cpu.capacity import UNTRIMMED, appends_in_place, open_caches
 from asap_export.graph.cpu.functions import CPU_DOMAIN, call
-from asap_export.graph.cpu.rows import take_over
+from asap_export.graph.cpu.rows import producer_of, take_over
 from asap_export.graph.operators import DOMAIN
 
 __all__ = ["skip_cut"]
@@ -144,7 +144,7 @@ def _hidden(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, ir.Value]:
         nodes = list(graph)
         norm = next(node for node in nodes[nodes.index(last) :] if node.op_type == "RMSNormalization")
         after = norm.inputs[0]
-        before = after.producer().inputs[0]  # type: ignore[union-attr]  # GatherND
+        before = producer_of(after).inputs[0]  # of the GatherND
     assert before is not None and after is not None
     return before, after
 

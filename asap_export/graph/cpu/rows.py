@@ -3,7 +3,10 @@
 So fused attention takes them without a transpose.
 """
 
+from typing import Any
+
 import onnx_ir as ir
+from onnxscript.rewriter import RewriteRule
 
 __all__ = ["known_size", "producer_of", "rotate_rows", "take_over"]
 
@@ -13,27 +16,20 @@ def rotate_rows(model: ir.Model) -> None:
 
     Raises ValueError where the graph is none of ours.
     """
-    for node in [node for node in model.graph if node.op_type == "Attention"]:
-        _rotate_rows(model.graph, node)
+    rule = RewriteRule(_split_then_rotated, _rotated_then_split)
+    layers = sum(node.op_type == "Attention" for node in model.graph)
+    if (found := rule.apply_to_model(model)) != 2 * layers:
+        raise ValueError(f"expected a rotated query and key in each of {layers} attentions, found {found}")
 
 
-def _rotate_rows(graph: ir.Graph, attention: ir.Node) -> None:
-    """Rotate query and key as rows [B, T, H·d], before they are split into heads."""
-    for value in (attention.inputs[0], producer_of(attention.inputs[1]).inputs[1]):
-        rotation = producer_of(value)
-        if rotation.op_type != "RotaryEmbedding":
-            raise ValueError(f"expected a rotary embedding before an attention, found {rotation}")
-        transpose = producer_of(rotation.inputs[0])
-        reshape = producer_of(transpose.inputs[0])
-        out = rotation.outputs[0]
-        heads = known_size(out, 1)
-        turned = ir.node(
-            "RotaryEmbedding", [reshape.inputs[0], *rotation.inputs[1:]], attributes={"num_heads": heads}
-        )
-        split = ir.node("Reshape", [turned.outputs[0], reshape.inputs[1]])
-        final = ir.node("Transpose", [split.outputs[0]], attributes={"perm": [0, 2, 1, 3]})
-        graph.insert_before(rotation, [turned, split, final])
-        take_over(out, final.outputs[0])
+def _split_then_rotated(op: Any, rows: Any, shape: Any, cos: Any, sin: Any) -> Any:
+    heads = op.Transpose(op.Reshape(rows, shape), perm=[0, 2, 1, 3])
+    return op.RotaryEmbedding(heads, cos, sin, _outputs=["rotated"])
+
+
+def _rotated_then_split(op: Any, rows: Any, shape: Any, cos: Any, sin: Any, rotated: ir.Value) -> Any:
+    turned = op.RotaryEmbedding(rows, cos, sin, num_heads=known_size(rotated, 1))
+    return op.Transpose(op.Reshape(turned, shape), perm=[0, 2, 1, 3])
 
 
 def take_over(old: ir.Value, new: ir.Value) -> None:

@@ -4,12 +4,16 @@ AsapMask writes a float for every pair of new tokens, and the attention beside i
 head. Row by row the mask is two short vectors, so attention in blocks of rows makes each piece where it is used.
 """
 
-import onnx_ir as ir
+from typing import Any
 
-from asap_export.graph.cpu.functions import call
+import onnx_ir as ir
+from onnxscript.rewriter import RewriteRule
+
+from asap_export.graph.cpu.functions import CPU_DOMAIN, call
 from asap_export.graph.cpu.layer import layer_of
-from asap_export.graph.cpu.rows import take_over
+from asap_export.graph.cpu.rows import producer_of, take_over
 from asap_export.graph.cpu.stages import Stages, is_soft, valid_of
+from asap_export.graph.operators import DOMAIN
 
 __all__ = ["soft_mask_in_blocks"]
 
@@ -18,13 +22,12 @@ def soft_mask_in_blocks(model: ir.Model) -> None:
     """Replace AsapMask and the Attention under it by SoftMaskedAttention; one row of a score gets its own."""
     graph = model.graph
     stages = Stages(graph)
+    _score_by_the_last_row(model)
     for node in [node for node in graph if node.op_type == "AsapScore"]:
         bias = node.inputs[2]
         assert bias is not None
         if is_soft(bias):
             _score_in_blocks(graph, node, stages, bias)
-        else:
-            _score_by_the_last_row(graph, node)
     for node in [node for node in graph if node.op_type == "Attention"]:
         mask = node.inputs[3]
         assert mask is not None
@@ -56,38 +59,35 @@ def _score_in_blocks(graph: ir.Graph, score: ir.Node, stages: Stages, bias: ir.V
     take_over(score.outputs[0], node.outputs[0])
 
 
-def _source(mask: ir.Value) -> ir.Node:
+def _source(mask: ir.Value | None) -> ir.Node:
     """The AsapMask behind a mask."""
-    node = mask.producer()
-    while node is not None and node.op_type == "Cast":
-        node = node.inputs[0].producer()  # type: ignore[union-attr]
-    assert node is not None
-    return node
+    node = producer_of(mask)
+    return _source(node.inputs[0]) if node.op_type == "Cast" else node
 
 
 def _settings(mask: ir.Node) -> dict[str, float]:
     return {name: mask.attributes[name].as_float() for name in ("lambda_max", "scale")}
 
 
-def _score_by_the_last_row(graph: ir.Graph, score: ir.Node) -> None:
+def _score_by_the_last_row(model: ir.Model) -> None:
     """Where one row decides (the score ``last``), its bias is made alone instead of taken out of the whole, and no
     loop over heads is needed to keep it small."""
-    path = []
-    value = score.inputs[2]
-    for kind in ("Transpose", "GatherND"):
-        node = value.producer() if value is not None else None
-        if node is None or node.op_type != kind:
-            return  # all rows: their bias is needed as it is
-        path.append(node)
-        value = node.inputs[0]
-    whole = value.producer().inputs[0]  # type: ignore[union-attr]
-    place = path[-1].inputs[1].producer().inputs[1]  # type: ignore[union-attr]
-    last = place.producer().inputs[0]  # type: ignore[union-attr]
-    valid = valid_of(whole)  # type: ignore[arg-type]
-    visual = next(value for value in graph.inputs if value.name == "visual_mask")
-    bias = call("LastRowBias", [valid, visual, last])
-    query, key, _, row_weight = score.inputs
-    scale = score.attributes["scale"].as_float()
-    node = call("LastRowScore", [query, key, bias.outputs[0], row_weight], {"scale": scale})
-    graph.insert_before(score, [bias, node])
-    take_over(score.outputs[0], node.outputs[0])
+    visual = next((value for value in model.graph.inputs if value.name == "visual_mask"), None)
+
+    def of_one_row(
+        op: Any, query: Any, key: Any, whole: Any, batch: Any, last: Any, axes: Any, weight: Any
+    ) -> Any:
+        place = op.Concat(batch, op.Unsqueeze(last, axes), axis=-1)
+        row = op.GatherND(op.Transpose(whole, perm=[0, 2, 1, 3]), place)
+        return op.AsapScore(
+            query, key, op.Transpose(row, perm=[0, 2, 1, 3]), weight, _domain=DOMAIN, _outputs=["score"]
+        )
+
+    def by_one_row(
+        op: Any, query: Any, key: Any, whole: Any, last: Any, weight: Any, score: Any, **_: Any
+    ) -> Any:
+        bias = op.LastRowBias(valid_of(whole), visual, last, _domain=CPU_DOMAIN)
+        scale = score.producer().attributes["scale"].as_float()
+        return op.LastRowScore(query, key, bias, weight, scale=scale, _domain=CPU_DOMAIN)
+
+    RewriteRule(of_one_row, by_one_row, remove_nodes=False).apply_to_model(model)

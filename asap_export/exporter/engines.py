@@ -1,0 +1,60 @@
+"""Which engines an export builds, for which machines, and whether the memory suffices."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from asap_export.bundle import Limits
+from asap_export.bundle.manifest import Flavour
+from asap_export.engine import WeightSizes, check_memory, find_flavor, peak_memory, target_capabilities
+from asap_export.errors import UserError
+from asap_export.exporter.request import ExportRequest
+from asap_export.exporter.weights import WeightPlan
+from asap_export.memory import available_memory
+from asap_export.spec import ModelSpec
+
+__all__ = ["EnginePlan", "engine_target", "plan_engines"]
+
+
+class Target(NamedTuple):
+    """The TensorRT that builds, and the machines that it builds for."""
+
+    flavour: Flavour
+    compute_capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """Which engines are built. ``memory``: bytes that building each takes at its peak, by the graph's name, the
+    decoder's parts as "decoder.0"."""
+
+    flavour: Flavour
+    compute_capabilities: tuple[str, ...]
+    layers_per_engine: int | None  # None: one engine for the whole decoder
+    memory: dict[str, int]
+
+
+def engine_target(request: ExportRequest) -> Target | None:
+    """What engines are built with and for, None where none are. Raises UserError where this machine cannot."""
+    if request.engine != "trt":
+        return None
+    flavour = find_flavor(request.flavor)
+    return Target(flavour, target_capabilities(flavour, request.compute_capabilities))
+
+
+def plan_engines(
+    request: ExportRequest, target: Target | None, spec: ModelSpec, limits: Limits, weights: WeightPlan
+) -> EnginePlan | None:
+    """The engines of a request. Raises UserError where the decoder cannot be split as asked for, or building takes
+    more memory than there is."""
+    if target is None:
+        return None
+    wanted = request.layers_per_engine
+    if wanted is not None and not 1 <= wanted < spec.layers:
+        raise UserError(
+            f"expected --layers-per-engine of 1 to {spec.layers - 1} for {spec.layers} layers, found {wanted}; "
+            "leave it out for one engine"
+        )
+    sizes = WeightSizes(weights.sizes, spec.layers, request.quantization is not None, limits.max_batch)
+    if request.check_memory:
+        check_memory(sizes, wanted, available_memory())
+    return EnginePlan(*target, wanted, peak_memory(sizes, wanted))
