@@ -39,7 +39,7 @@ from rich.table import Table
 
 from asap_export.bundle.folder import read_manifest
 from asap_export.errors import UserError
-from asap_export.export import ExportRequest, export
+from asap_export.pipeline import ExportRequest, export
 from asap_export.parity import verify
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 

@@ -122,7 +122,7 @@ def _subjects(
     except UserError as error:
         if request.model is not None or request.peers is not None:
             raise
-        reason = f"{error}; give the checkpoint's place with --model"
+        reason = f"{error.message}; give the checkpoint's place with --model"
         skipped += [{"name": name, "reason": reason} for name in names]
         return None, bundles
     if sizes_of(checkpoint.spec) != sizes_of(bundles[0].manifest.model):
@@ -159,7 +159,7 @@ def _openvino(
     try:
         return converted_for_openvino(checkpoint, request.openvino_python, checkpoint.with_name("openvino"))
     except UserError as error:
-        skipped.append({"name": "openvino-genai", "reason": str(error)})
+        skipped.append({"name": "openvino-genai", "reason": error.message})
         return None
 
 

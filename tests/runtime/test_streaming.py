@@ -16,11 +16,9 @@ def reader(random_checkpoint) -> PromptReader:
 
 
 def streamed(reader: PromptReader, token_ids: list[int]) -> tuple[list[str], str]:
-    pieces: list[str] = []
-    stream = TextStream(reader.text, pieces.append)
-    for token in token_ids:
-        stream.put(token)
-    return pieces, stream.close()
+    stream = TextStream(reader.text)
+    pieces = [*map(stream.put, token_ids), stream.rest()]
+    return [piece for piece in pieces if piece], stream.text()
 
 
 @given(st.lists(st.integers(0, VOCABULARY - 1), max_size=30))
@@ -38,7 +36,7 @@ def test_no_piece_splits_a_character(reader: PromptReader, text: str) -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_a_character_that_never_ends_is_told_at_the_close(reader: PromptReader) -> None:
+def test_a_character_that_never_ends_comes_with_the_rest(reader: PromptReader) -> None:
     token_ids = reader.tokenizer("x漢", add_special_tokens=False)["input_ids"][:-1]
     pieces, whole = streamed(reader, token_ids)
     assert pieces == ["x"] or whole == "x\ufffd"
@@ -46,8 +44,6 @@ def test_a_character_that_never_ends_is_told_at_the_close(reader: PromptReader) 
     assert whole.endswith("\ufffd")
 
 
-def test_without_a_listener_the_text_is_there_at_the_end(reader: PromptReader) -> None:
-    stream = TextStream(reader.text)
-    for token in reader.tokenizer(" the sea", add_special_tokens=False)["input_ids"]:
-        stream.put(token)
-    assert stream.close() == "the sea"
+def test_no_piece_has_the_space_in_front(reader: PromptReader) -> None:
+    pieces, text = streamed(reader, reader.tokenizer(" the sea", add_special_tokens=False)["input_ids"])
+    assert "".join(pieces) == text == "the sea"
