@@ -14,7 +14,7 @@ from asap_export.errors import UserError
 
 __all__ = ["ImageSource", "as_images", "named", "read_image"]
 
-# A file's path, a PIL image, a file's content, a file opened in binary mode, or pixels [height, width, 3] uint8 in RGB.
+# A file's path, a PIL image, a file's content, a file opened in binary mode, or RGB pixels [height, width, 3].
 ImageSource = str | os.PathLike[str] | Image.Image | bytes | BinaryIO | npt.NDArray[np.uint8]
 
 _KINDS = "a path, a PIL image, bytes, a binary file or an array"

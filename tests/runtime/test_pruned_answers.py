@@ -74,7 +74,10 @@ def test_rows_of_a_batch_keep_what_they_asked_for_at_least(pruned) -> None:
 def test_without_images_nothing_is_pruned(pruned, dense) -> None:
     mine, theirs = pruned.chat(), dense.chat()
     for text in ("Tell me of the sea.", "And of the sky?", "And of the stars?"):
-        assert mine.ask((), text, max_new_tokens=10).token_ids == theirs.ask((), text, max_new_tokens=10).token_ids
+        assert (
+            mine.ask((), text, max_new_tokens=10).token_ids
+            == theirs.ask((), text, max_new_tokens=10).token_ids
+        )
 
 
 def test_each_turn_prunes_its_own_images(pruned) -> None:
