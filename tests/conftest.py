@@ -41,7 +41,7 @@ def random_checkpoint(shared) -> Path:
 @pytest.fixture(scope="session")
 def exported(shared, random_checkpoint) -> Callable[..., Path]:
     """Bundles by name, of the random checkpoint or another; workers wait for each other and share them."""
-    from asap_export.pipeline import ExportRequest, export
+    from asap_export.exporter import ExportRequest, export
     from asap_export.pruning.config import PruningConfig
 
     def bundle(name: str, dtype: str, model: Path | None = None, **pruning) -> Path:

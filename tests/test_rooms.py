@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "asap_export"
 FOUNDATION = ("errors", "memory", "progress", "spec")
 ROOMS = (
     "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "explain",
-    "report", "lmms", "pipeline", "evaluation", "bench", "cli", "__main__",
+    "report", "lmms", "exporter", "evaluation", "bench", "cli", "__main__",
 )  # fmt: skip
 # These open finished bundles on machines that have no torch.
 NARROW = {"bundle": ("bundle",), "engine": ("bundle", "engine"), "runtime": ("bundle", "runtime")}

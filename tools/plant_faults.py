@@ -39,8 +39,8 @@ from rich.table import Table
 
 from asap_export.bundle.folder import read_manifest
 from asap_export.errors import UserError
+from asap_export.exporter import ExportRequest, export
 from asap_export.parity import verify
-from asap_export.pipeline import ExportRequest, export
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from asap_export.bench.synthetic import scaled_shape, write_checkpoint
 from asap_export.bundle import Bundle
 from asap_export.bundle.presets import find_preset, presets
 from asap_export.errors import UserError
-from asap_export.pipeline import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization

@@ -176,7 +176,7 @@ def export_command(
             }
         )
 
-    from asap_export.pipeline import ExportRequest, export  # torch and transformers: seconds to import
+    from asap_export.exporter import ExportRequest, export  # torch and transformers: seconds to import
 
     request = ExportRequest(
         model=model,

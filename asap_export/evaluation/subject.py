@@ -17,10 +17,10 @@ from asap_export.errors import UserError
 from asap_export.evaluation.methods import METHODS, NamedMethod
 from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
+from asap_export.exporter import ExportRequest, export
 from asap_export.memory import available_memory, gigabytes
 from asap_export.parity.memory import attention_memory, weight_memory
 from asap_export.parity.source import check_source, open_source
-from asap_export.pipeline import ExportRequest, export
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.prompt import PromptReader

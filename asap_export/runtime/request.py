@@ -24,13 +24,13 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """One question about images: paths, PIL images, bytes of files, binary files, arrays [height, width, 3] of uint8
-    in RGB, or none.
+    """One question about images: paths, PIL images, bytes of files, binary files, arrays [height, width, 3] of
+    uint8 in RGB, or none.
 
-    They come first in the prompt, or where ``<image>`` marks stand in it. ``temperature`` 0 is greedy; above, tokens
-    are drawn from the smallest set that holds ``top_p`` of the probability, the same ones for the same ``seed``. At
-    most one of ``keep`` (visual tokens), ``keep_ratio`` and ``budget`` (layer average) replaces the bundle's own
-    budget. ``template`` off takes the prompt as it is, with an ``<image>`` mark for each image.
+    They come first in the prompt, or where ``<image>`` marks stand in it. ``temperature`` 0 is greedy; above,
+    tokens are drawn from the smallest set that holds ``top_p`` of the probability, the same ones for the same
+    ``seed``. At most one of ``keep`` (visual tokens), ``keep_ratio`` and ``budget`` (layer average) replaces the
+    bundle's own budget. ``template`` off takes the prompt as it is, with an ``<image>`` mark for each image.
     """
 
     images: Sequence[ImageSource]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from small_checkpoints import LANGUAGE_MODELS, SmallModel, write_checkpoint
 from transformers import MistralConfig
 
+from asap_export.exporter import ExportRequest, export
 from asap_export.graph.cpu import lower_for_cpu, passes_for
 from asap_export.graph.cpu.functions import attach_cpu_functions, call
-from asap_export.pipeline import ExportRequest, export
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 
 PASSES = ("fused-attention", "blockwise-soft-mask", "skipped-cut")

@@ -13,8 +13,8 @@ import pytest
 from small_checkpoints import ARCHITECTURES, LANGUAGE_MODELS, NAMES, VISIONS, SmallModel, write_checkpoint
 
 import asap_export
+from asap_export.exporter import ExportRequest, export
 from asap_export.parity import verify
-from asap_export.pipeline import ExportRequest, export
 from asap_export.pruning.config import Budget, PruningConfig
 
 IMAGE = Path(__file__).parents[2] / "examples" / "images" / "tower.png"

@@ -9,8 +9,8 @@ import pytest
 from damaged_bundles import change_tensor
 from short_checkpoint import write_short_checkpoint
 
+from asap_export.exporter import ExportRequest, export
 from asap_export.parity import verify
-from asap_export.pipeline import ExportRequest, export
 from asap_export.spec import CpuPass, Quantization
 
 CODES = "model.language_model.layers.1.mlp.up_proj.weight.codes"

@@ -7,7 +7,7 @@ from installed_command import IMAGES
 
 import asap_export
 from asap_export.bundle import Bundle
-from asap_export.pipeline import ExportRequest, export
+from asap_export.exporter import ExportRequest, export
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.providers import cache_form, open_sessions

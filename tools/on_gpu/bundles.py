@@ -83,7 +83,7 @@ def _installed(flavour: str, setting: Setting) -> dict[str, Any]:
 
 def _demo(setting: Setting, provider: str, **options: Any) -> dict[str, Any]:
     """Export the built-in checkpoint and check the bundle."""
-    from asap_export.pipeline import ExportRequest, export
+    from asap_export.exporter import ExportRequest, export
 
     with tempfile.TemporaryDirectory() as folder:
         bundle = export(ExportRequest(output=Path(folder) / "demo.bundle", **options)).bundle
