@@ -29,14 +29,15 @@ def bench_command(
     context: typer.Context,
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[BUNDLE]...", help="Folders that exports made, of one model."),
+        typer.Argument(metavar="[BUNDLE]...", help="Folders that exports of one model made."),
     ] = None,
     like: Annotated[
         str | None,
         typer.Option(
             "--like",
             metavar="NAME",
-            help="Make a checkpoint of a public model's shape, and bundles of it, instead.",
+            help="Measure a public model without its weights: make a checkpoint of its shape, filled at random, "
+            "and bundles of that.",
             rich_help_panel=_WITHOUT_WEIGHTS,
         ),
     ] = None,
@@ -45,20 +46,27 @@ def bench_command(
         typer.Option(
             "--scale",
             metavar="R",
-            help="Of its widths and heads, in (0, 1].",
+            help="Make the model of --like smaller: this part of its widths and heads, above 0 and up to 1.",
             rich_help_panel=_WITHOUT_WEIGHTS,
         ),
     ] = 1.0,
     layers: Annotated[
         int | None,
-        typer.Option("--layers", metavar="N", help="Of its decoder; all.", rich_help_panel=_WITHOUT_WEIGHTS),
+        typer.Option(
+            "--layers",
+            metavar="N",
+            help="Decoder layers of the model of --like.",
+            show_default="all",
+            rich_help_panel=_WITHOUT_WEIGHTS,
+        ),
     ] = None,
     contenders: Annotated[
         str | None,
         typer.Option(
             "--contenders",
             metavar="LIST",
-            help="Bundles to make: asap, dense, fastv, asap-int4, dense-int4; the first four by default.",
+            help="Bundles to make with --like, between commas: asap, dense, fastv, asap-int4, dense-int4.",
+            show_default="the first four",
             rich_help_panel=_WITHOUT_WEIGHTS,
         ),
     ] = None,
@@ -67,7 +75,8 @@ def bench_command(
         typer.Option(
             "--work",
             metavar="FOLDER",
-            help="Where they are kept for the next time; the user's cache by default.",
+            help="Folder that keeps the checkpoint and bundles of --like for the next time.",
+            show_default="in the user's cache",
             rich_help_panel=_WITHOUT_WEIGHTS,
         ),
     ] = None,
@@ -76,8 +85,9 @@ def bench_command(
         typer.Option(
             "--peers",
             metavar="LIST",
-            help="transformers-sdpa, transformers-sdpa-asap, transformers-eager, transformers-eager-asap, "
-            "transformers-compile, openvino-genai; all or none. All that can run by default.",
+            help="What to measure beside bundles, between commas: transformers-sdpa, transformers-sdpa-asap, "
+            "transformers-eager, transformers-eager-asap, transformers-compile, openvino-genai; or all, or none.",
+            show_default="all that can run",
             rich_help_panel=_PEERS,
         ),
     ] = None,
@@ -86,7 +96,8 @@ def bench_command(
         typer.Option(
             "--model",
             metavar="SOURCE",
-            help="Their checkpoint; where it was at export by default.",
+            help="Checkpoint that peers run: a folder or hub id.",
+            show_default="the bundles', as at export",
             rich_help_panel=_PEERS,
         ),
     ] = None,
@@ -95,7 +106,7 @@ def bench_command(
         typer.Option(
             "--openvino-python",
             metavar="PYTHON",
-            help="An interpreter that has openvino-genai and optimum-intel.",
+            help="Python interpreter of an environment with openvino-genai and optimum-intel.",
             rich_help_panel=_PEERS,
         ),
     ] = None,
@@ -104,29 +115,40 @@ def bench_command(
         typer.Option(
             "--openvino-model",
             metavar="FOLDER",
-            help="The checkpoint as optimum-intel converts it.",
+            help="Folder of the checkpoint as optimum-intel converted it, for openvino-genai.",
             rich_help_panel=_PEERS,
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            "--image", metavar="FILE", help="Repeatable; drawn by default.", rich_help_panel=_PROMPT
+            "--image",
+            metavar="FILE",
+            help="Image of the prompt; repeat it for several.",
+            show_default="drawn ones",
+            rich_help_panel=_PROMPT,
         ),
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option("--images", metavar="N", help="How many to draw; 1.", rich_help_panel=_PROMPT),
+        typer.Option(
+            "--images",
+            metavar="N",
+            help="Instead of --image: draw N images.",
+            show_default="1",
+            rich_help_panel=_PROMPT,
+        ),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="Question.", rich_help_panel=_PROMPT)
+        str | None, typer.Option("--prompt", metavar="TEXT", help="The question.", rich_help_panel=_PROMPT)
     ] = None,
     visual_tokens: Annotated[
         int | None,
         typer.Option(
             "--visual-tokens",
             metavar="N",
-            help="Used of the images; 2,880 of a drawn one, or the most it can have.",
+            help="Visual tokens in the prompt: more than so many of its images are left out.",
+            show_default="2,880 of a drawn image, or the most it has",
             rich_help_panel=_PROMPT,
         ),
     ] = None,
@@ -135,59 +157,100 @@ def bench_command(
         typer.Option(
             "--text-tokens",
             metavar="N",
-            help="The question is repeated to fill them; 64.",
+            help="Text tokens in the prompt: the question is repeated until there are so many.",
+            show_default="64",
             rich_help_panel=_PROMPT,
         ),
     ] = None,
     keep: Keep = None,
     cache_lengths: Annotated[
-        str, typer.Option("--cache-lengths", metavar="LIST", help="Tokens in the cache when decode is timed.")
+        str,
+        typer.Option(
+            "--cache-lengths", metavar="LIST", help="Time decode steps behind so many tokens in the KV cache."
+        ),
     ] = "128,542,1024,2944",
     decode_steps: Annotated[
-        int, typer.Option("--decode-steps", metavar="N", help="Tokens timed at each length, in each round.")
+        int,
+        typer.Option(
+            "--decode-steps", metavar="N", help="Decode steps to time at each cache length, in each round."
+        ),
     ] = 8,
-    rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="That count.")] = 5,
-    warmup: Annotated[int, typer.Option("--warmup", metavar="N", help="Rounds before them.")] = 1,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", metavar="N", help="Rounds that are counted; in each, everything is measured once."
+        ),
+    ] = 5,
+    warmup: Annotated[
+        int, typer.Option("--warmup", metavar="N", help="Rounds before, which are not counted.")
+    ] = 1,
     threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", help="Of every contender; one per core.")
+        int | None,
+        typer.Option(
+            "--threads", metavar="N", help="CPU threads of whatever is measured.", show_default="one per core"
+        ),
     ] = None,
     processes: Annotated[
         Literal["auto", "kept", "fresh"],
-        typer.Option("--processes", help="Kept over all rounds, or fresh in each; what memory allows."),
+        typer.Option(
+            "--processes",
+            metavar="HOW",
+            help="Processes that are measured: kept over all rounds, fresh in each, or auto, as memory allows.",
+        ),
     ] = "auto",
     provider: Annotated[
-        BenchProvider, typer.Option("--provider", help="What runs the bundles; peers run on the CPU.")
+        BenchProvider,
+        typer.Option(
+            "--provider",
+            metavar="NAME",
+            help="What runs the bundles: cpu or cuda (ONNX Runtime), or tensorrt. Peers run on the CPU.",
+        ),
     ] = "cpu",
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Say where the bundles' time goes, with ONNX Runtime's profiler."),
+        typer.Option(
+            "--profile", metavar=" ", help="Say where the bundles' time goes, with ONNX Runtime's profiler."
+        ),
     ] = False,
     curve: Annotated[
         str | None,
         typer.Option(
-            "--curve", metavar="LIST", help="Cost against these numbers of visual tokens, pruned and dense."
+            "--curve",
+            metavar="LIST",
+            help="Measure prompts with each of these numbers of visual tokens too, pruned and dense.",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="FILE.svg", help="Time to first token; of a curve FILE-curve.svg, too."
+            "--plot",
+            metavar="FILE.svg",
+            help="Draw the times to the first token there, and those of --curve to FILE-curve.svg.",
         ),
     ] = None,
     earlier: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Measure nothing; show what --output wrote there."),
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Measure nothing: show what an earlier --output wrote to this file.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the JSON there, all samples included."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write everything that was measured to this file, as JSON."
+        ),
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as markdown.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", metavar=" ", help="Print the tables as markdown.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure bundles and peers in turns, each in a process of its own: times, memory, FLOPs.
+    """Measure the speed and memory of bundles, beside transformers and OpenVINO (peers) on the same checkpoint.
 
-    Without weights at hand, --like llava-v1.6-vicuna-7b --scale 0.25 makes a model of that shape and measures it.
+    Everything runs in turns, each in a process of its own. Without weights at hand,
+    --like llava-v1.6-vicuna-7b --scale 0.25 makes a model of that shape and measures it.
     """
     if markdown and as_json:
         raise UserError("expected --markdown or --json, found both; give one of them")

@@ -78,10 +78,16 @@ def run_command(
     ] = 0,
     provider: ProviderOption = "auto",
     chat: Annotated[
-        bool, typer.Option("--chat", help="Ask several questions, one a line; /help lists the commands.")
+        bool,
+        typer.Option(
+            "--chat", metavar=" ", help="Ask several questions, one a line; /help lists the commands."
+        ),
     ] = False,
     stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="Print the words as they come, or the whole answer.")
+        bool,
+        typer.Option(
+            "--stream/--no-stream", metavar=" ", help="Print the words as they come, or the whole answer."
+        ),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
