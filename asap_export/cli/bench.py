@@ -182,7 +182,7 @@ def bench_command(
         ),
     ] = 5,
     warmup: Annotated[
-        int, typer.Option("--warmup", metavar="N", help="Rounds before, which are not counted.")
+        int, typer.Option("--warmup", metavar="N", help="Rounds to warm up with; they are not counted.")
     ] = 1,
     threads: Annotated[
         int | None,
@@ -249,8 +249,9 @@ def bench_command(
 ) -> None:
     """Measure the speed and memory of bundles, beside transformers and OpenVINO (peers) on the same checkpoint.
 
-    Everything runs in turns, each in a process of its own. Without weights at hand,
-    --like llava-v1.6-vicuna-7b --scale 0.25 makes a model of that shape and measures it.
+    Everything runs in turns, each in a process of its own.
+
+    Without weights at hand: --like llava-v1.6-vicuna-7b --scale 0.25
     """
     if markdown and as_json:
         raise UserError("expected --markdown or --json, found both; give one of them")

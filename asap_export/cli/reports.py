@@ -65,8 +65,9 @@ def verify_command(
 ) -> None:
     """Compare a bundle with PyTorch: inputs, operators, graphs, kept tokens and answers.
 
-    Ends in PASS, or in FAIL and exit status 1 where rounding does not explain a difference. What was compared is
-    written to parity.json in the bundle.
+    Ends in PASS, or in FAIL and exit status 1 where rounding does not explain a difference.
+
+    What was compared is written to parity.json in the bundle.
     """
     from asap_export.parity import verify
     from asap_export.report.parity import parity_screen, parity_tables
@@ -113,7 +114,7 @@ def flops_command(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="SOURCE", help="The same as SOURCE, for those who write it as for an export."
+            "--model", metavar="SOURCE", help="Another way to give SOURCE, as for an export."
         ),
     ] = None,
     revision: Revision = None,
