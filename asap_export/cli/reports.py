@@ -113,9 +113,7 @@ def flops_command(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", metavar="SOURCE", help="Another way to give SOURCE, as for an export."
-        ),
+        typer.Option("--model", metavar="SOURCE", help="Another way to give SOURCE, as for an export."),
     ] = None,
     revision: Revision = None,
     keep: Keep = None,

@@ -26,7 +26,8 @@ class Conversation:
         self._last_token = -1  # sampled last, and not in the cache yet
 
     def __repr__(self) -> str:
-        return f"<Conversation of {len(self.turns)} turns>"
+        turns = "1 turn" if len(self.turns) == 1 else f"{len(self.turns)} turns"
+        return f"<Conversation of {turns}>"
 
     def ask(
         self,

@@ -43,7 +43,7 @@ def named(image: ImageSource) -> str:
         return f"<{image.mode} image, {image.width} x {image.height}>"
     if isinstance(image, np.ndarray):
         return f"<array, {' x '.join(map(str, image.shape))}>"
-    return f"<{len(image):,} bytes>" if isinstance(image, bytes) else f"<{_kind(image)}>"
+    return f"<{len(image):,} bytes>" if isinstance(image, bytes) else f"<{type(image).__name__}>"
 
 
 def read_image(source: ImageSource) -> Image.Image:
@@ -52,7 +52,7 @@ def read_image(source: ImageSource) -> Image.Image:
     Transparency is dropped, 16-bit greyscale is scaled to 8 bits. Raises UserError where it is no image,
     damaged, or so large that Pillow takes it for a decompression bomb.
     """
-    name = str(source) if isinstance(source, str | os.PathLike) else "the image"
+    name = str(source) if isinstance(source, str | os.PathLike) else "what was given"
     try:
         if isinstance(source, np.ndarray):
             _check_pixels(source)

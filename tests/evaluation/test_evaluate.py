@@ -197,8 +197,8 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(request
             {"subject": Path("nowhere")},
             "expected a checkpoint folder or a hub id .*, found no folder nowhere",
         ),
-        ({"model": "elsewhere"}, "expected --model with a bundle"),
-        ({"max_new_tokens": 0}, "expected --max-new-tokens of at least 1, found 0"),
+        ({"model": "elsewhere"}, "expected model with a bundle"),
+        ({"max_new_tokens": 0}, "expected max_new_tokens of at least 1, found 0"),
     ],
     ids=str,
 )

@@ -1,12 +1,15 @@
 """A bundle that prunes: budgets, batches, several turns, sampling, streaming."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import asap_export
 from asap_export.errors import UserError
+from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.request import Request
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
@@ -147,11 +150,87 @@ def test_a_tiny_top_p_is_greedy(pruned) -> None:
     )
 
 
+POEM = {"max_new_tokens": 24, "temperature": 2.0, "seed": 3}
+
+
 def test_streamed_pieces_are_the_answer(pruned) -> None:
-    pieces: list[str] = []
-    answer = pruned.generate(SIGN, "Write a poem.", 24, temperature=2.0, seed=3, on_text=pieces.append)
-    assert "".join(pieces) == answer.text
-    assert len(pieces) > 1
+    stream = pruned.stream(SIGN, "Write a poem.", **POEM)
+    pieces = list(stream)
+    answer = pruned.generate(SIGN, "Write a poem.", **POEM)
+    assert "".join(pieces) == stream.answer.text == answer.text
+    assert (stream.answer.token_ids, len(pieces) > 1) == (answer.token_ids, True)
+
+
+def test_a_stream_answers_without_a_loop_or_behind_half_of_one(pruned) -> None:
+    whole = pruned.generate(SIGN, "Write a poem.", **POEM).text
+    assert pruned.stream(SIGN, "Write a poem.", **POEM).answer.text == whole
+    begun = pruned.stream(SIGN, "Write a poem.", **POEM)
+    first = next(begun)
+    assert begun.answer.text == whole and whole.startswith(first) and list(begun) == []
+
+
+def test_nothing_runs_ahead_of_the_pieces_or_behind_a_loop_that_was_left(pruned, monkeypatch) -> None:
+    steps: list[int] = []
+    step = Graphs.step
+    monkeypatch.setattr(Graphs, "step", lambda *inputs: steps.append(1) or step(*inputs))
+    stream = pruned.stream(SIGN, "Write a poem.", **POEM)
+    assert steps == []
+    for _ in stream:
+        break
+    begun = len(steps)
+    assert begun < 24
+    stream.close()
+    with pytest.raises(UserError, match="found one that was broken off; ask again"):
+        _ = stream.answer
+    assert len(steps) == begun
+
+
+def test_a_turn_that_was_broken_off_leaves_the_conversation_as_it_was(pruned) -> None:
+    chat, undisturbed = pruned.chat(), pruned.chat()
+    for conversation in (chat, undisturbed):
+        conversation.ask(MAT, "What is it?", max_new_tokens=4)
+    for _ in chat.stream(SIGN, "And this?", **POEM):
+        break
+    assert len(chat.turns) == 1
+    streams = [conversation.stream((), "Why?", max_new_tokens=6) for conversation in (chat, undisturbed)]
+    assert list(streams[0]) == list(streams[1])
+    assert streams[0].answer.token_ids == streams[1].answer.token_ids
+    assert chat.turns == undisturbed.turns and len(chat.turns) == 2
+
+
+def test_of_two_turns_at_once_the_second_to_end_is_refused(pruned) -> None:
+    chat = pruned.chat()
+    chat.ask(MAT, "What is it?", max_new_tokens=4)
+    early = chat.stream((), "Why?", max_new_tokens=6)
+    next(early)
+    chat.ask((), "Since when?", max_new_tokens=4)
+    with pytest.raises(UserError, match="expected one turn at a time"):
+        _ = early.answer
+    assert [turn.text for turn in chat.turns] == ["What is it?", "Since when?"]
+
+
+def test_images_come_before_the_prompt_and_the_error_says_so(pruned) -> None:
+    with pytest.raises(UserError, match="expected the prompt as text, found .* list; images come first"):
+        pruned.generate("What is it?", [MAT])
+    with pytest.raises(UserError, match=r"expected an image file at What is it\?, found nothing"):
+        pruned.chat().ask("What is it?", str(MAT))
+
+
+def test_images_in_every_form_get_the_same_answer(pruned) -> None:
+    with Image.open(MAT) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    forms = (MAT, str(MAT), MAT.read_bytes(), BytesIO(MAT.read_bytes()), pixels, Image.fromarray(pixels))
+    assert len({pruned.generate(form, "What is it?", 6).token_ids for form in forms}) == 1
+
+
+def test_what_is_printed_of_them_is_short(pruned) -> None:
+    request = Request([np.zeros((1000, 1000, 3), np.uint8), MAT], "What is it?", keep=9)
+    assert repr(request) == f"Request([<array, 1000 x 1000 x 3>, {str(MAT)!r}], 'What is it?', keep=9)"
+    chat = pruned.chat()
+    answer = chat.ask(MAT, "What is it?", max_new_tokens=2, keep=9)
+    assert repr(answer) == f"Answer({answer.text!r}, 2 tokens, 9 of 268 visual tokens kept)"
+    assert repr(chat) == "<Conversation of 1 turn>"
+    assert repr(pruned) == f"<Model of {pruned.bundle.path}, cpu>"
 
 
 def test_answers_say_why_they_end(pruned) -> None:
