@@ -36,4 +36,4 @@ def test_it_says_tokens_times_and_provider(given: tuple, prunes: bool, line: str
 @pytest.mark.parametrize("kept", [11_711, 11_712])
 @pytest.mark.parametrize("seconds", [0.0004, 9.994, 999.4])
 def test_it_fits_80_columns(kept: int, seconds: float, prunes: bool) -> None:
-    assert len(summary(answer(11_712, kept, seconds, (0.001, 0.001)), "tensorrt", prunes)) <= 80
+    assert len(summary(answer(11_712, kept, seconds, (0.0011, 0.0011)), "tensorrt", prunes)) <= 80

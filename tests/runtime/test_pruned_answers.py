@@ -210,7 +210,7 @@ def test_of_two_turns_at_once_the_second_to_end_is_refused(pruned) -> None:
 
 
 def test_images_come_before_the_prompt_and_the_error_says_so(pruned) -> None:
-    with pytest.raises(UserError, match="expected the prompt as text, found .* list; images come first"):
+    with pytest.raises(UserError, match=r"expected the prompt as text, found .* list; images come first"):
         pruned.generate("What is it?", [MAT])
     with pytest.raises(UserError, match=r"expected an image file at What is it\?, found nothing"):
         pruned.chat().ask("What is it?", str(MAT))
