@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asap_export.runtime.request import Answer, Settings
     from asap_export.runtime.streaming import AnswerStream
 
-__all__ = ["run_command", "summary"]
+__all__ = ["answer_line", "run_command"]
 
 _SAMPLING = "Sampling"
 
@@ -147,10 +147,10 @@ class _Shown:
             print(
                 f"note: cut at --max-new-tokens {len(answer.token_ids)}; raise it for more", file=sys.stderr
             )
-        print(summary(answer, self.provider, self.prunes), file=sys.stderr)
+        print(answer_line(answer, self.provider, self.prunes), file=sys.stderr)
 
 
-def summary(answer: "Answer", provider: str, prunes: bool) -> str:
+def answer_line(answer: "Answer", provider: str, prunes: bool) -> str:
     """What an answer took, in 80 columns: "154 of 922 visual tokens, first token 0.06 s, 31 tokens/s, cpu"."""
     timings = answer.timings
     parts = [_tokens(answer, prunes), f"first token {_rounded(timings.first_token, 2)} s"]

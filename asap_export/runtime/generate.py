@@ -11,7 +11,7 @@ import numpy.typing as npt
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.runtime.cache import Cache, Integers
-from asap_export.runtime.graphs import Graphs, Step
+from asap_export.runtime.graphs import Graphs, StepOutput
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request, Timings
 from asap_export.runtime.sampling import sample
@@ -87,7 +87,7 @@ def tokens(
 
 @dataclass(frozen=True)
 class _Prefill:
-    step: Step
+    step: StepOutput
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
     kept_index: list[list[int]]
@@ -129,7 +129,7 @@ def _prefill(
     )
 
 
-def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
+def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> StepOutput:
     """One token per row: ``last`` [B], those sampled last. Rows that are not ``running`` [B] are fed padding,
     which changes nothing in them."""
     input_ids = np.where(running, last, _FILLER).astype(np.int64)[:, None]  # [B, 1]

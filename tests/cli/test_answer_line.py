@@ -2,7 +2,7 @@
 
 import pytest
 
-from asap_export.cli.run import summary
+from asap_export.cli.run import answer_line
 from asap_export.runtime.request import Answer, Timings
 
 
@@ -29,11 +29,11 @@ def answer(visual: int, kept: int, first: float, decode: tuple[float, ...]) -> A
     ],
 )
 def test_it_says_tokens_times_and_provider(given: tuple, prunes: bool, line: str) -> None:
-    assert summary(answer(*given), "cpu", prunes) == line
+    assert answer_line(answer(*given), "cpu", prunes) == line
 
 
 @pytest.mark.parametrize("prunes", [False, True])
 @pytest.mark.parametrize("kept", [11_711, 11_712])
 @pytest.mark.parametrize("seconds", [0.0004, 9.994, 999.4])
 def test_it_fits_80_columns(kept: int, seconds: float, prunes: bool) -> None:
-    assert len(summary(answer(11_712, kept, seconds, (0.0011, 0.0011)), "tensorrt", prunes)) <= 80
+    assert len(answer_line(answer(11_712, kept, seconds, (0.0011, 0.0011)), "tensorrt", prunes)) <= 80
