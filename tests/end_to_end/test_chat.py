@@ -68,7 +68,7 @@ class Terminal:
 
     def until(self, text: str) -> str:
         """Read until ``text`` is shown; returns what was shown on the way."""
-        begin, end = len(self.shown), time.monotonic() + 240
+        begin, end = len(self.shown), time.monotonic() + 120
         while text not in self.shown[begin:]:
             assert time.monotonic() < end, self.shown
             with suppress(OSError):  # the command has ended
@@ -102,14 +102,14 @@ def at_terminal(*arguments: str | Path) -> Iterator[Terminal]:
 def test_a_person_goes_on_behind_mistakes_and_stopped_answers(pruned_bundle: Path) -> None:
     endless = ("--max-new-tokens", "3000", "--temperature", "2", "--provider", "cpu")
     with at_terminal("run", pruned_bundle, "--chat", *endless) as chat:
-        chat.until("> ")
+        chat.until("\r\n> ")
         chat.type("/image nowhere.png\n")
-        assert "error: expected an image file at nowhere.png, found nothing" in chat.until("> ")
+        assert "error: expected an image file at nowhere.png, found nothing" in chat.until("\r\n> ")
         chat.type(f'/image "{MAT}"\n')
-        assert "image 1 for the next question: " in chat.until("> ")
+        assert "image 1 for the next question: " in chat.until("\r\n> ")
         chat.type("/what is this\n")
         assert "error: expected a question or a command, found /what; /help lists the commands" in chat.until(
-            "> "
+            "\r\n> "
         )
 
         chat.type("Write without an end.\n")
@@ -128,9 +128,9 @@ def test_a_person_goes_on_behind_mistakes_and_stopped_answers(pruned_bundle: Pat
 
 def test_images_of_a_stopped_question_wait_for_the_next(pruned_bundle: Path) -> None:
     with at_terminal("run", pruned_bundle, "--chat", "--image", MAT, "--max-new-tokens", "2") as chat:
-        chat.until("> ")
+        chat.until("\r\n> ")
         chat.type("<image> and <image>?\n")
-        assert "found 2 for 1 image" in chat.until("> ")
+        assert "found 2 for 1 image" in chat.until("\r\n> ")
         chat.type("What is it?\n")
         assert re.search(r"45 of 268 visual tokens, first token .*, cpu", chat.until(", cpu\r\n> "))
         chat.type("/exit\n")
