@@ -51,7 +51,7 @@ def test_defaults_always_pass_where_the_images_fit(spec, images, batch):
 @pytest.mark.parametrize("name", ["max_batch", "max_images", "max_text", "max_new_tokens"])
 def test_a_limit_is_at_least_one(name):
     limits = default_limits(TINY, **{name: 0})
-    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} of at least 1, found 0"):
+    with pytest.raises(UserError, match=f"expected {name} of at least 1, found 0"):
         check_limits(limits, TINY, ASAP, SIXTH, with_engines=False)
 
 
