@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_what_needs_no_torch_imports_none(module: str) -> None:
     program = f"import sys, {module}; print({{'torch', 'transformers'}} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "set()"
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    found = {
+        module: set(imported(module, path)) & MODULES.keys() - {module} for module, path in MODULES.items()
+    }
+    TopologicalSorter(found).prepare()  # raises where there is one
 
 
 def test_the_rule_tells_left_from_right() -> None:

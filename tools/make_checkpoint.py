@@ -38,7 +38,7 @@ def main() -> int:
     try:
         total = write_checkpoint(given.output, preset, given.dtype, **options)
     except UserError as error:
-        arguments.error(str(error))
+        arguments.error(error.message)
     print(f"{given.output}: {total / 1e9:.2f} GB of weights, {given.dtype}")
     return 0
 

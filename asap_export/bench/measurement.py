@@ -105,7 +105,9 @@ def _subjects(
     except UserError as error:
         if request.model is not None or request.peers:
             raise
-        skipped.append({"name": PEERS, "reason": f"{error}; give the checkpoint's place with --model"})
+        skipped.append(
+            {"name": PEERS, "reason": f"{error.message}; give the checkpoint's place with --model"}
+        )
         return None, bundles
     if sizes_of(opened.spec) != sizes_of(bundles[0].manifest.model):
         raise UserError(

@@ -30,7 +30,7 @@ def main() -> None:
             if type(error).__name__ not in ("UserError", "ValueError", "ImportError", "ModuleNotFoundError"):
                 _say(answers, {"failed": _line(f"{type(error).__name__}: {error}")})
                 raise  # its traceback is the parent's to show
-            _say(answers, {"failed": _line(str(error))})
+            _say(answers, {"failed": _line(getattr(error, "message", str(error)))})
 
 
 def _serve(answers: IO[str]) -> None:

@@ -78,7 +78,7 @@ def exit_status(arguments: Sequence[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except UserError as error:
-        return _refuse(str(error))
+        return _refuse(error.message)
     except typer.TyperException as error:
         return _refuse(_usage(error))
     except ModuleNotFoundError as error:

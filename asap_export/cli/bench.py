@@ -84,24 +84,33 @@ def _option(names: str, text: str, metavar: str | None = None, panel: str | None
 
 # Of the request's and the output's fields, by name; what one means and its default stand there.
 _OPTIONS: dict[str, Any] = {
-    "bundles": typer.Argument(metavar="BUNDLE", help="Folders that exports made, of one model."),
+    "bundles": typer.Argument(metavar="BUNDLE", help="Folders that exports of one model made."),
     "like": _option(
         "--like",
-        "Make a checkpoint of a public model's shape, and bundles of it, instead.",
+        "Measure a public model without its weights: make a checkpoint of its shape, filled at random, "
+        "and bundles of that.",
         "NAME",
         _WITHOUT_WEIGHTS,
     ),
-    "scale": _option("--scale", "Scale the model's widths and heads by R in (0, 1].", "R", _WITHOUT_WEIGHTS),
-    "layers": _option("--layers", "Decoder layers of the model; all by default.", "N", _WITHOUT_WEIGHTS),
+    "scale": _option(
+        "--scale",
+        "Make the model of --like smaller: this part of its widths and heads, above 0 and up to 1.",
+        "R",
+        _WITHOUT_WEIGHTS,
+    ),
+    "layers": _option(
+        "--layers", "Decoder layers of the model of --like; all by default.", "N", _WITHOUT_WEIGHTS
+    ),
     "contenders": _option(
         "--contenders",
-        "Bundles to make: asap, dense, fastv, asap-int4, dense-int4.",
+        "Bundles to make with --like, between commas: asap, dense, fastv, asap-int4, dense-int4.",
         "LIST",
         _WITHOUT_WEIGHTS,
     ),
     "work": _option(
         "--work",
-        "Where they are kept for the next time; the user's cache by default.",
+        "Folder that keeps the checkpoint and bundles of --like for the next time; in the user's cache by "
+        "default.",
         "FOLDER",
         _WITHOUT_WEIGHTS,
     ),
@@ -111,34 +120,56 @@ _OPTIONS: dict[str, Any] = {
         panel=_PEERS,
     ),
     "model": _option(
-        "--model", "The bundles' checkpoint; where it was at export by default.", "SOURCE", _PEERS
+        "--model",
+        "Checkpoint that transformers runs, a folder or hub id; by default the bundles', where it was at "
+        "export.",
+        "SOURCE",
+        _PEERS,
     ),
-    "image": _option("--image", "Picture of the prompt, repeatable; drawn by default.", "FILE", _PROMPT),
+    "image": _option(
+        "--image", "Image of the prompt, repeat it for several; a drawn one by default.", "FILE", _PROMPT
+    ),
     "visual_tokens": _option(
         "--visual-tokens",
         "Visual tokens of the prompt; by default all of given images, or 2,880 of a drawn one.",
         "N",
         _PROMPT,
     ),
-    "text_tokens": _option("--text-tokens", "Text tokens of the prompt.", "N", _PROMPT),
+    "text_tokens": _option(
+        "--text-tokens",
+        "Text tokens of the prompt: the question is repeated until there are so many.",
+        "N",
+        _PROMPT,
+    ),
     "keep": _option(
         "--keep", "Visual tokens after the cut; the first bundle's budget by default.", "N", _PROMPT
     ),
     "cache_lengths": _option(
-        "--cache-lengths", "Tokens in the cache when decode is timed.", "LIST", parser=_numbers
+        "--cache-lengths", "Time decode steps behind so many tokens in the KV cache.", "LIST", parser=_numbers
     ),
-    "decode_steps": _option("--decode-steps", "Tokens timed at each length, in each round.", "N"),
-    "rounds": _option("--rounds", "Rounds that count.", "N"),
-    "warmup": _option("--warmup", "Rounds before them, which do not.", "N"),
-    "threads": _option("--threads", "Threads of every contender; one per core by default.", "N"),
+    "decode_steps": _option(
+        "--decode-steps", "Decode steps to time at each cache length, in each round.", "N"
+    ),
+    "rounds": _option("--rounds", "Rounds that are counted; in each, everything is measured once.", "N"),
+    "warmup": _option("--warmup", "Rounds to warm up with; they are not counted.", "N"),
+    "threads": _option("--threads", "CPU threads of whatever is measured; one per core by default.", "N"),
     "provider": _option("--provider", "What runs the bundles; transformers uses the same device."),
     "profile": _option("--profile", "Say where the bundles' time goes, with ONNX Runtime's profiler."),
     "curve": _option(
-        "--curve", "Cost against these numbers of visual tokens, pruned and dense.", "LIST", parser=_numbers
+        "--curve",
+        "Measure prompts with each of these numbers of visual tokens too, pruned and dense.",
+        "LIST",
+        parser=_numbers,
     ),
-    "plot": _option("--plot", "Time to first token; of a curve FILE-curve.svg, too.", "FILE.svg"),
-    "earlier": _option("--from", "Measure nothing; show what --output wrote there.", "FILE"),
-    "output": _option("--output -o", "Write the JSON there, all samples included.", "FILE"),
+    "plot": _option(
+        "--plot",
+        "Draw the times to the first token there, and those of --curve to FILE-curve.svg.",
+        "FILE.svg",
+    ),
+    "earlier": _option(
+        "--from", "Measure nothing: show what an earlier --output wrote to this file.", "FILE"
+    ),
+    "output": _option("--output -o", "Write everything that was measured to this file, as JSON.", "FILE"),
     "markdown": _option("--markdown", "Print the tables as markdown."),
     "as_json": _option("--json", "Print JSON."),
 }
@@ -173,7 +204,9 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 def bench_command(*, context: typer.Context, **options: Any) -> None:
     """Measure bundles and peers in turns, each in a process of its own: times, memory, FLOPs.
 
-    Without weights at hand, --like llava-v1.6-vicuna-7b --scale 0.25 makes a model of that shape and measures it.
+    Everything runs in turns, each in a process of its own.
+
+    Without weights at hand: --like llava-v1.6-vicuna-7b --scale 0.25
     """
     output = _Output(**{field.name: options.pop(field.name) for field in fields(_Output)})
     output.check()

@@ -18,29 +18,45 @@ def eval_command(
     subject: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SUBJECT]", help="Bundle, checkpoint folder or hub id; the built-in demo by default."
+            metavar="[SUBJECT]",
+            help="Bundle, checkpoint folder or hub id. Without it, the built-in demo checkpoint.",
         ),
     ] = None,
     dataset: Annotated[
         str,
-        typer.Option("--dataset", metavar="DATA", help="synthetic, a JSON-lines file, or a folder with one."),
+        typer.Option(
+            "--dataset",
+            metavar="DATA",
+            help="Questions: synthetic (drawn scenes), a JSON-lines file, or a folder with one.",
+        ),
     ] = "synthetic",
     split: Annotated[
         Literal["validation", "test"] | None,
-        typer.Option("--split", help="Of the synthetic set (test by default), or SPLIT.jsonl of a folder."),
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="validation or test: the part of the synthetic questions, or the file NAME.jsonl of a folder.",
+            show_default="test",
+        ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", help="Questions; 2,000 synthetic ones, or all of a file."),
+        typer.Option(
+            "--limit",
+            metavar="N",
+            help="Ask only the first N questions.",
+            show_default="2,000 synthetic ones, or all of a file",
+        ),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="dense, asap, asap-received, asap-salience, asap-text, asap-last, asap-no-merge, asap-no-mask, "
-            "fastv, random, with parameters behind colons: asap:score=text:lambda_max=0.25. By default "
-            "dense,asap,fastv,random, or a bundle's own.",
+            help="Methods to compare, between commas: dense, asap, asap-received, asap-salience, asap-text, "
+            "asap-last, asap-no-merge, asap-no-mask, fastv, random. Settings follow colons, as in "
+            "asap:score=text:threshold=0.9",
+            show_default="dense,asap,fastv,random, or a bundle's own",
         ),
     ] = None,
     budgets: Annotated[
@@ -48,31 +64,52 @@ def eval_command(
         typer.Option(
             "--budgets",
             metavar="LIST",
-            help="22.2% of the visual tokens as the mean over all layers, keep=40 or keep=16.7% after the cut.",
+            help="Budgets of each method, between commas: 22.2% of the visual tokens as the average over all "
+            "layers; keep=40 or keep=16.7% after the cut.",
         ),
     ] = "33.3%,22.2%",
     runtime: Annotated[
         Literal["torch", "ort", "both"] | None,
-        typer.Option("--runtime", help="What answers; ort for a bundle, torch for a checkpoint by default."),
+        typer.Option(
+            "--runtime",
+            metavar="NAME",
+            help="What answers: torch (PyTorch), ort (ONNX Runtime), or both.",
+            show_default="ort for a bundle, else torch",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Records and results; named after SUBJECT by default."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for every answer and the results. An evaluation that broke off there goes on.",
+            show_default="named after SUBJECT",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew where an evaluation is there already.")
+        bool,
+        typer.Option(
+            "--overwrite", metavar=" ", help="Begin anew where the output folder has an evaluation."
+        ),
     ] = False,
     instruction: Annotated[
-        str, typer.Option("--instruction", metavar="TEXT", help="Put behind every question.")
+        str,
+        typer.Option(
+            "--instruction", metavar="TEXT", help="Text to put behind every question.", show_default=False
+        ),
     ] = "",
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="Where an answer is cut at the latest.")
+        int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.")
     ] = 16,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="SOURCE", help="A bundle's checkpoint, where that has moved."),
+        typer.Option(
+            "--model",
+            metavar="SOURCE",
+            help="Checkpoint of a bundle that PyTorch is to answer for.",
+            show_default="as at export",
+        ),
     ] = None,
     revision: Revision = None,
     dtype: Annotated[
@@ -86,7 +123,7 @@ def eval_command(
     ] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Measure what pruning costs in accuracy: methods and budgets against dense, question by question."""
+    """Measure what pruning costs in accuracy: each method and budget beside dense, on the same questions."""
     from asap_export.evaluation import (
         EvaluationRequest,
         evaluate,

@@ -31,36 +31,57 @@ def explain_command(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="Bundle, checkpoint folder or hub id; the built-in demo checkpoint by default.",
+            help="Bundle, checkpoint folder or hub id. Without it, the built-in demo checkpoint.",
         ),
     ] = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", metavar="TEXT", help="Question; <image> marks say where images stand.")
+        str,
+        typer.Option(
+            "--prompt",
+            metavar="TEXT",
+            help="The question. Images come first, or where <image> marks stand in it.",
+        ),
     ] = ...,  # type: ignore[assignment]  # typer's sign for an option that must be given
     image: Annotated[
         list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="Image of the prompt, repeatable."),
+        typer.Option(
+            "--image", metavar="FILE", help="Image that the question is about; repeat it for several."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", metavar="FOLDER", help="Ask about each image in it by itself instead."),
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="Instead of --image: ask about each image in a folder by itself.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Page and pictures; by default named after the source."
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the page and its pictures.",
+            show_default="named after SOURCE",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the explanation that is there.")
+        bool, typer.Option("--overwrite", metavar=" ", help="Replace the explanation in the output folder.")
     ] = False,
     pictures: Annotated[
-        int, typer.Option("--pictures", metavar="N", help="Images shown in pictures; the numbers count all.")
+        int,
+        typer.Option(
+            "--pictures", metavar="N", help="Draw the first N images; the numbers are of all images."
+        ),
     ] = 6,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="SOURCE", help="A bundle's checkpoint; where it was at export by default."
+            "--model",
+            metavar="SOURCE",
+            help="Checkpoint that a bundle was made from: a folder or hub id.",
+            show_default="as at export",
         ),
     ] = None,
     revision: Revision = None,
@@ -69,7 +90,13 @@ def explain_command(
     budget: LayerAverage = None,
     method: Annotated[
         Literal["asap", "fastv"] | None,
-        typer.Option("--method", help="The bundle's own, or asap.", rich_help_panel="Pruning"),
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="How tokens are chosen: asap or fastv.",
+            show_default="the bundle's, or asap",
+            rich_help_panel="Pruning",
+        ),
     ] = None,
     score: ScoreOption = None,
     lambda_max: LambdaMax = None,
@@ -79,9 +106,9 @@ def explain_command(
     prune_after: PruneAfter = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw, on the image, which visual tokens are kept, and measure the attention shift.
+    """Draw, on the image, which visual tokens are kept, and measure how attention shifts toward later ones.
 
-    Budget and pruning are the bundle's own, or the defaults of an export, where no option replaces them.
+    The budget and the way of pruning are the bundle's, or an export's defaults, where no option changes them.
     """
     pruning = {
         "method": method,

@@ -29,14 +29,21 @@ def verify_command(
     bundle: BundlePath,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="SOURCE", help="The checkpoint; where it was at export by default."),
+        typer.Option(
+            "--model",
+            metavar="SOURCE",
+            help="Checkpoint that the bundle was made from: a folder or hub id.",
+            show_default="as at export",
+        ),
     ] = None,
     revision: Revision = None,
     provider: ProviderOption = "auto",
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            "--image", metavar="FILE", help="Compare on it instead of the built-in ones, repeatable."
+            "--image",
+            metavar="FILE",
+            help="Compare on this image instead of the built-in ones; repeat it for several.",
         ),
     ] = None,
     layers: Annotated[
@@ -59,8 +66,12 @@ def verify_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle with PyTorch: PASS, or FAIL and exit status 1 where rounding does not explain a
-    difference."""
+    """Compare a bundle with PyTorch: inputs, operators, graphs, kept tokens and answers.
+
+    Ends in PASS, or in FAIL and exit status 1 where rounding does not explain a difference.
+
+    What was compared is written to parity.json in the bundle.
+    """
     from asap_export.parity import verify
     from asap_export.report.parity import parity_screen, parity_tables
 
@@ -99,12 +110,13 @@ def flops_command(
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="Checkpoint folder, hub id, bundle, a bare config.json, or a name that --list prints; "
-            "the built-in demo by default.",
+            help="Checkpoint folder, hub id, bundle, config.json alone, or a name that --list prints. Without it, "
+            "the built-in demo.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="SOURCE", help="Another way to give SOURCE.")
+        str | None,
+        typer.Option("--model", metavar="SOURCE", help="Another way to give SOURCE, as for an export."),
     ] = None,
     revision: Revision = None,
     keep: Keep = None,
@@ -112,21 +124,39 @@ def flops_command(
     budget: LayerAverage = None,
     visual_tokens: Annotated[
         int | None,
-        typer.Option("--visual-tokens", metavar="N", help="Of the prompt; by default the most of one image."),
+        typer.Option(
+            "--visual-tokens",
+            metavar="N",
+            help="Visual tokens in the prompt.",
+            show_default="the most that one image has",
+        ),
     ] = None,
     text_tokens: Annotated[
-        int, typer.Option("--text-tokens", metavar="N", help="Of the prompt, the visual ones left out.")
+        int, typer.Option("--text-tokens", metavar="N", help="Text tokens in the prompt.")
     ] = 64,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
-        typer.Option("--dtype", help="Of the KV cache; as stored by default."),
+        typer.Option(
+            "--dtype",
+            metavar="TYPE",
+            help="Number format of the KV cache: fp32, fp16 or bf16.",
+            show_default="as stored",
+        ),
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="Print the public checkpoints that are known by name instead.")
+        bool,
+        typer.Option(
+            "--list",
+            metavar=" ",
+            help="Print the public checkpoints that are known by name, and nothing else.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what pruning saves: FLOPs as the paper counts and of the whole sequence, and KV bytes."""
+    """Print what pruning saves of one prompt: FLOPs and bytes of the KV cache, pruned beside dense.
+
+    FLOPs are counted twice: as the ASAP paper counts, visual tokens alone, and for the whole sequence.
+    """
     from asap_export.report import flops_facts, flops_table
 
     if listed:
@@ -161,7 +191,7 @@ def _print_presets(as_json: bool, others: tuple[object, ...]) -> None:
 
 
 def env_command(as_json: AsJson = False) -> None:
-    """Print what a bug report needs: versions and devices."""
+    """Print what a bug report needs: versions of this package and its libraries, processor, memory and GPUs."""
     from asap_export.report import environment_facts, environment_table
 
     facts = environment_facts()

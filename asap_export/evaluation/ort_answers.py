@@ -101,7 +101,7 @@ class OrtAnswers:
     def _generated(
         self, graphs: Graphs, prompts: Sequence[Prompt], keep: int, cache: Cache | None = None
     ) -> list[list[int]]:
-        requests = [Request("", max_new_tokens=self._max_new_tokens, keep=keep)] * len(prompts)
+        requests = [Request((), "", max_new_tokens=self._max_new_tokens, keep=keep)] * len(prompts)
         done = generate(graphs, prompts, requests, cache)
         ends = self._spec.eos_token_ids
         return [tokens[:-1] if tokens[-1] in ends else tokens for tokens in done.token_ids]

@@ -1,13 +1,13 @@
 """From lmms-eval's requests to a bundle's answers, without lmms-eval."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget
+from asap_export.runtime.answering import pieces
 from asap_export.runtime.images import ImageSource
 from asap_export.runtime.model import Model
 from asap_export.runtime.providers import Provider
@@ -101,18 +101,20 @@ def answer(model: Model, question: Question, budget: Mapping[str, Any]) -> str:
     wanted = int(settings.get("max_new_tokens") or settings.get("max_gen_toks") or _MAX_NEW_TOKENS)
     temperature = _temperature(settings)
     request = Request(
-        question.text,
         question.images,
+        question.text,
         max_new_tokens=max(1, min(wanted, room)),
         temperature=temperature,
         top_p=float(settings.get("top_p") or 1) if temperature else 1.0,
         seed=int(settings.get("seed") or 0),
         **budget,
     )
-    written = _Written(stops)
-    with suppress(_Stopped):
-        model.answer([prompt], [request], on_text=written.add)
-    return written.text()
+    written = ""
+    for piece in pieces(model.reader, model.graphs, prompt, request):
+        written += piece
+        if ends := [written.find(stop) for stop in stops if stop in written]:
+            return written[: min(ends)]
+    return written
 
 
 def _stops(until: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -127,24 +129,3 @@ def _temperature(settings: Mapping[str, Any]) -> float:
         return 0.0
     temperature = settings.get("temperature")
     return float(temperature) if temperature is not None else float(bool(sampled))
-
-
-class _Stopped(Exception):
-    """Ends the generate loop from its callback."""
-
-
-class _Written:
-    """What has been written so far; raises ``_Stopped`` as soon as one of ``stops`` is in it."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops, self._pieces = stops, ""
-
-    def add(self, piece: str) -> None:
-        self._pieces += piece
-        if any(stop in self._pieces for stop in self._stops):
-            raise _Stopped
-
-    def text(self) -> str:
-        """Everything before the first stop."""
-        ends = [self._pieces.find(stop) for stop in self._stops if stop in self._pieces]
-        return self._pieces[: min(ends)] if ends else self._pieces

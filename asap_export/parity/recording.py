@@ -220,7 +220,7 @@ def _answer(
         marks = [(prompt.input_ids == model.spec.image_token_id).sum() for prompt in turn.prompts]
         keep = keep_for(np.array(marks))
     requests = [
-        Request(text, question.images, turn.max_new_tokens, keep=keep, template=False)
+        Request(question.images, text, turn.max_new_tokens, keep=keep, template=False)
         for text, question in zip(texts, turn.questions, strict=True)
     ]
     turn.answers, cache = model.answer(turn.prompts, requests, cache=cache)

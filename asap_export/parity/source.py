@@ -29,7 +29,7 @@ def open_source(
         if model is not None:
             raise
         raise UserError(
-            f"{error}; the bundle was made from {source.id}: give its place with --model"
+            f"{error.message}; the bundle was made from {source.id}: give its place with --model"
         ) from error
 
 

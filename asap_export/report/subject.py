@@ -51,7 +51,9 @@ def subject_of(source: str | Path | None, revision: str | None = None) -> Subjec
     except UserError as error:
         if path is None or path.exists() or "/" in str(source):
             raise
-        raise UserError(f"{error}; asap-export flops --list names those known without a download") from error
+        raise UserError(
+            f"{error.message}; asap-export flops --list names those known without a download"
+        ) from error
     return _of_config(place.folder / "config.json", place.name)
 
 

@@ -1,6 +1,6 @@
 """The loop from prompts to tokens: one prefill, then one step per token, for a batch of rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
@@ -11,14 +11,12 @@ import numpy.typing as npt
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.runtime.cache import Cache, Integers
-from asap_export.runtime.graphs import Graphs, Step
+from asap_export.runtime.graphs import Graphs, StepOutput
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request, Timings
 from asap_export.runtime.sampling import sample
 
-__all__ = ["Generation", "decode", "generate", "kept_length", "left_padded"]
-
-OnToken = Callable[[int, int], object]  # row, token
+__all__ = ["Generation", "decode", "generate", "kept_length", "left_padded", "tokens"]
 
 _FILLER = 0  # the id in padding: masked, so any will do that is no image token
 
@@ -43,41 +41,53 @@ def generate(
     prompts: Sequence[Prompt],
     requests: Sequence[Request],
     cache: Cache | None = None,
-    on_token: OnToken = lambda row, token: None,
 ) -> Generation:
-    """Answer ``prompts``, each as its request says, on top of what is in ``cache``.
+    """Answer ``prompts``, each as its request says, on top of what is in ``cache``: all that ``tokens`` yields."""
+    written = tokens(graphs, prompts, requests, cache)
+    while True:
+        try:
+            next(written)
+        except StopIteration as end:
+            done: Generation = end.value
+            return done
 
-    A row ends with an end token or its ``max_new_tokens``; ``on_token`` hears of each token at once. Raises
-    UserError before anything runs where a row is longer than the model or its engine takes.
+
+def tokens(
+    graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache | None = None
+) -> Generator[tuple[int, int], None, Generation]:
+    """Row and token, each as soon as it is sampled; nothing runs before it is asked for the next one.
+
+    A row ends with an end token or its ``max_new_tokens``. Raises UserError before anything runs where a row is
+    longer than the model or its engine takes.
     """
     model = graphs.manifest.model
     prefill = _prefill(graphs, prompts, requests, cache or graphs.empty_cache(len(prompts)))
     step, seconds = prefill.step, []
     generators = [np.random.default_rng(request.seed) for request in requests]
-    tokens: list[list[int]] = [[] for _ in prompts]
+    written: list[list[int]] = [[] for _ in prompts]
     running = np.ones(len(prompts), bool)
     while True:
         logits = _checked(step.logits, model.image_token_id)  # [B, V]
         for row in np.flatnonzero(running).tolist():
             request = requests[row]
             token = sample(logits[row], request.temperature, request.top_p, generators[row])
-            tokens[row].append(token)
-            on_token(row, token)
-            running[row] = token not in model.eos_token_ids and len(tokens[row]) < request.max_new_tokens
+            written[row].append(token)
+            running[row] = token not in model.eos_token_ids and len(written[row]) < request.max_new_tokens
+            yield row, token
         if not running.any():
             break
         started = perf_counter()
-        step = decode(graphs, [row[-1] for row in tokens], running, step.cache)
+        step = decode(graphs, [row[-1] for row in written], running, step.cache)
         seconds.append(perf_counter() - started)
     timings = Timings(0.0, *prefill.seconds, decode=tuple(seconds))
     return Generation(
-        tokens, prefill.visual_tokens, prefill.kept_visual_tokens, prefill.kept_index, step.cache, timings
+        written, prefill.visual_tokens, prefill.kept_visual_tokens, prefill.kept_index, step.cache, timings
     )
 
 
 @dataclass(frozen=True)
 class _Prefill:
-    step: Step
+    step: StepOutput
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
     kept_index: list[list[int]]
@@ -119,7 +129,7 @@ def _prefill(
     )
 
 
-def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> Step:
+def decode(graphs: Graphs, last: Sequence[int], running: npt.NDArray[np.bool_], cache: Cache) -> StepOutput:
     """One token per row: ``last`` [B], those sampled last. Rows that are not ``running`` [B] are fed padding,
     which counts for nothing in them."""
     input_ids = np.where(running, last, _FILLER).astype(np.int64)[:, None]  # [B, 1]

@@ -22,11 +22,11 @@ from asap_export.runtime.cache import (
 from asap_export.runtime.memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
-__all__ = ["Graphs", "Step"]
+__all__ = ["Graphs", "StepOutput"]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepOutput:
     """logits: [B, V] float32, of the last token; kept_index: [B, K] int64, places in the new tokens."""
 
     logits: npt.NDArray[np.float32]
@@ -74,7 +74,7 @@ class Graphs:
         visual_mask: npt.NDArray[np.bool_],
         kept_length: int,
         cache: Cache,
-    ) -> Step:
+    ) -> StepOutput:
         """Feed new tokens: a prompt, a later turn or one token.
 
         inputs_embeds: [B, T, D]; new_mask: [B, T], 0 for padding on the left; visual_mask: [B, T];
@@ -103,7 +103,7 @@ class Graphs:
             else:
                 outputs[present_name(name)] = trimmed(array, length, kept_index)
         logits = outputs["logits"][:, -1].astype(np.float32)
-        return Step(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
+        return StepOutput(logits, kept_index, cache.grown(new_mask, kept_index, outputs, buffers))
 
     def _empty(self, names: Sequence[str], rows: int, places: int) -> dict[str, Array]:
         """Room for the caches of these names, [B, Hkv, places, d]."""

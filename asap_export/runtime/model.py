@@ -1,10 +1,9 @@
 """A loaded bundle: ask it questions, or run its graphs one by one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 
@@ -12,9 +11,9 @@ from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
+from asap_export.runtime.answering import answers, pieces
 from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm
 from asap_export.runtime.conversation import Conversation
-from asap_export.runtime.generate import generate
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.memory import RunMemory, scores_in_blocks
@@ -27,9 +26,9 @@ from asap_export.runtime.providers import (
     open_sessions,
     weight_memory,
 )
-from asap_export.runtime.request import Answer, Request
+from asap_export.runtime.request import Answer, Request, Settings
 from asap_export.runtime.session import Session, Sessions
-from asap_export.runtime.streaming import TextCallback, TextStream
+from asap_export.runtime.streaming import AnswerStream
 
 __all__ = ["Model", "load"]
 
@@ -100,32 +99,40 @@ class Model:
         self.graphs = Graphs(bundle.manifest, sessions, dtype or bundle.manifest.dtype, memory, caches)
         self.reader = BundleReader(bundle, preprocess)
 
+    def __repr__(self) -> str:
+        return f"<Model of {self.bundle.path}, {self.provider}>"
+
     def generate(
         self,
         images: ImageSource | Sequence[ImageSource],
         prompt: str,
         max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        keep: int | None = None,
-        keep_ratio: float | None = None,
-        budget: float | None = None,
         template: bool = True,
-        on_text: TextCallback | None = None,
+        **settings: Unpack[Settings],
     ) -> Answer:
-        """Answer a question about images (files or PIL images, or one of them; () for none).
+        """Answer a question about images: a list of them, or one alone; () for none.
 
-        ``on_text`` is called with pieces of the answer as they are written; for the other arguments see
-        ``Request``. Raises UserError for images, marks, budgets and lengths that do not fit.
+        An image is a path, a PIL image, the bytes of a file, a binary file or an array; for that and the other
+        arguments see ``Request``. Raises UserError for images, marks, budgets and lengths that do not fit.
         """
-        pictures = as_images(images)
-        request = Request(
-            prompt, pictures, max_new_tokens, temperature, top_p, seed, keep, keep_ratio, budget, template
-        )
+        return self.stream(images, prompt, max_new_tokens, template, **settings).answer
+
+    def stream(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        prompt: str,
+        max_new_tokens: int = 256,
+        template: bool = True,
+        **settings: Unpack[Settings],
+    ) -> AnswerStream:
+        """What ``generate`` answers, piece by piece: ``for piece in stream``, and then ``stream.answer``.
+
+        Images and marks that do not fit are refused at once, budgets and lengths with the first piece.
+        """
+        request = Request(as_images(images), prompt, max_new_tokens, template=template, **settings)
         started = perf_counter()
         read = self.reader.read(request.prompt, request.images, request.template)
-        return self.answer([read], [request], perf_counter() - started, on_text=on_text)[0][0]
+        return AnswerStream(self._pieces(read, request, perf_counter() - started))
 
     def generate_batch(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer several requests at once, each as it says; lengths may differ.
@@ -141,7 +148,7 @@ class Model:
 
     def chat(self) -> Conversation:
         """A conversation that remembers its turns in the KV cache."""
-        return Conversation(self)
+        return Conversation(self.reader, self.graphs)
 
     def answer(
         self,
@@ -149,25 +156,14 @@ class Model:
         requests: Sequence[Request],
         preprocess: float = 0.0,
         cache: Cache | None = None,
-        on_text: TextCallback | None = None,
     ) -> tuple[list[Answer], Cache]:
         """Answer prompts that ``reader`` has read, on top of ``cache``; returns the cache that then holds
-        everything but each row's last token. ``on_text`` hears of the first row."""
-        streams = [TextStream(self.reader.text, on_text if row == 0 else None) for row in range(len(prompts))]
-        done = generate(self.graphs, prompts, requests, cache, lambda row, token: streams[row].put(token))
-        timings = replace(done.timings, preprocess=preprocess)
-        return [
-            Answer(
-                streams[row].close(),
-                tuple(done.token_ids[row]),
-                done.visual_tokens[row],
-                done.kept_visual_tokens[row],
-                tuple(done.kept_index[row]),
-                "end" if done.token_ids[row][-1] in self.spec.eos_token_ids else "length",
-                timings,
-            )
-            for row in range(len(prompts))
-        ], done.cache
+        everything but each row's last token."""
+        return answers(self.reader, self.graphs, prompts, requests, preprocess, cache)
+
+    def _pieces(self, read: Prompt, request: Request, preprocess: float) -> Generator[str, None, Answer]:
+        answer, _ = yield from pieces(self.reader, self.graphs, read, request, preprocess)
+        return answer
 
     def vision(self, pixel_values: Array, gather_index: Array) -> Array:
         """vision_encoder.onnx: [tiles, 3, h, w], [N] int64 -> image_features [N, D] in the graphs' dtype."""

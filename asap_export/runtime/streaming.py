@@ -1,10 +1,11 @@
 """Text while it is being written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
-__all__ = ["TextCallback", "TextStream"]
+from asap_export.errors import UserError
+from asap_export.runtime.request import Answer
 
-TextCallback = Callable[[str], object]
+__all__ = ["AnswerStream", "TextStream"]
 
 
 class TextStream:
@@ -14,28 +15,57 @@ class TextStream:
     each time, because what a token reads as depends on its neighbours.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], on_text: TextCallback | None = None) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self.token_ids: list[int] = []
         self._decode = decode
-        self._on_text = on_text
         self._told = 0  # characters
 
-    def put(self, token_id: int) -> None:
-        """One more token; calls back where it completes a piece."""
+    def put(self, token_id: int) -> str:
+        """The piece that one more token completes; empty where it completes none."""
         self.token_ids.append(token_id)
-        if self._on_text is not None and not (text := self.text()).endswith("\ufffd"):
-            self._tell(text)
+        return "" if (text := self.text()).endswith("\ufffd") else self._piece(text)
 
-    def close(self) -> str:
-        """Calls back with what is left, and returns the whole text."""
-        text = self.text()
-        self._tell(text)
-        return text
+    def rest(self) -> str:
+        """What no token has completed, once all are there."""
+        return self._piece(self.text())
 
     def text(self) -> str:
         return self._decode(self.token_ids).lstrip()
 
-    def _tell(self, text: str) -> None:
-        if self._on_text is not None and len(text) > self._told:
-            self._on_text(text[self._told :])
-            self._told = len(text)
+    def _piece(self, text: str) -> str:
+        piece = text[self._told :]
+        self._told = max(self._told, len(text))
+        return piece
+
+
+class AnswerStream(Iterator[str]):
+    """An answer piece by piece, as it is written: ``for piece in stream``, and then ``stream.answer``.
+
+    Nothing is computed ahead of the pieces that are asked for. Who leaves the loop early stops the answer there;
+    a conversation is then as it was before. The first piece raises UserError for a budget or a length that does
+    not fit.
+    """
+
+    def __init__(self, pieces: Generator[str, None, Answer]) -> None:
+        self._pieces = pieces
+        self._answer: Answer | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self._answer = self._answer or end.value
+            raise StopIteration from None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; what is not written yet is written now."""
+        for _ in self:
+            pass
+        if self._answer is None:
+            raise UserError("expected a stream to its end, found one that was broken off; ask again")
+        return self._answer
+
+    def close(self) -> None:
+        """Break the answer off, if it is not complete."""
+        self._pieces.close()

@@ -54,7 +54,7 @@ def test_what_exists_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in ("out", "file"):
         with (
-            pytest.raises(UserError, match="choose another --output or pass --overwrite"),
+            pytest.raises(UserError, match="choose another output or pass overwrite"),
             BundleWriter(tmp_path / name),
         ):
             raise AssertionError("work began")
@@ -78,7 +78,7 @@ def test_overwrite_keeps_the_old_bundle_where_the_new_one_fails(tmp_path: Path) 
 
 
 def test_what_came_to_be_there_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="pass --overwrite"), BundleWriter(tmp_path / "out") as writer:
+    with pytest.raises(UserError, match="pass overwrite"), BundleWriter(tmp_path / "out") as writer:
         write_files(writer.path)
         (tmp_path / "out").mkdir()
         writer.complete(example_manifest())
@@ -195,7 +195,7 @@ def test_space_is_asked_for_in_advance(tmp_path: Path) -> None:
     ],
 )
 def test_a_full_disk_is_one_line(tmp_path: Path, failure: Exception) -> None:
-    with pytest.raises(UserError, match=r"disk full: .*; free space or choose another --output"):  # noqa: SIM117
+    with pytest.raises(UserError, match=r"disk full: .*; free space or choose another output"):  # noqa: SIM117
         with BundleWriter(tmp_path / "out"):
             raise RuntimeError("graph could not be saved") from failure
     assert entries(tmp_path) == []

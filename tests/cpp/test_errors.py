@@ -52,7 +52,7 @@ def python_line(act: Callable[[], object]) -> str:
     """What the command line prints for the mistake in ``act``, as it does."""
     with pytest.raises(UserError) as refusal:
         act()
-    return f"error: {' '.join(str(refusal.value).split())}\n"
+    return f"error: {' '.join(refusal.value.message.split())}\n"
 
 
 def cpp_line(*arguments: str | Path, text: str = "") -> str:
@@ -178,8 +178,8 @@ def test_turns_beyond_the_positions(pruned_bundle: Path, tmp_path: Path) -> None
     """The error of a later turn ends a script; what earlier turns answered stays on stdout."""
     long = "and how many? " * 800
     chat = opened(pruned_bundle).chat()
-    answers = [chat.ask("What?", MAT, max_new_tokens=4)]
-    line = python_line(lambda: [chat.ask(long, max_new_tokens=4) for _ in range(5)])
+    answers = [chat.ask(MAT, "What?", max_new_tokens=4)]
+    line = python_line(lambda: [chat.ask((), long, max_new_tokens=4) for _ in range(5)])
     assert " before, " in line
     arguments = (pruned_bundle, "--image", MAT, "--prompt", "What?", "--max-new-tokens", "4", "--chat")
     done = infer(*arguments, "--provider", "cpu", text=f"{long}\n" * 5, status=2)

@@ -42,7 +42,7 @@ CONVERSATIONS = {
 
 def from_python(bundle: Path, turns: Sequence[Asked], **options: int) -> list[Answer]:
     chat = asap_export.load(bundle, provider="cpu", threads=1).chat()
-    return [chat.ask(turn.prompt, turn.images, **options) for turn in turns]
+    return [chat.ask(turn.images, turn.prompt, **options) for turn in turns]
 
 
 def from_cpp(bundle: Path, turns: Sequence[Asked], *options: str) -> list[dict[str, object]]:

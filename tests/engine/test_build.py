@@ -126,9 +126,9 @@ def test_ctrl_c_leaves_nothing(small_graph, tmp_path):
     [
         (
             signal.SIGSEGV,
-            r"build engines/embed_tokens\S+, found that it crashed \(SIGSEGV\); use --quantize int4",
+            r"build engines/embed_tokens\S+, found that it crashed \(SIGSEGV\); use quantize int4",
         ),
-        (signal.SIGKILL, "the system killed it, most likely for want of memory; use --quantize int4"),
+        (signal.SIGKILL, "the system killed it, most likely for want of memory; use quantize int4"),
     ],
 )
 def test_a_crash_is_one_line_and_leaves_nothing(small_graph, tmp_path, monkeypatch, number, said):

@@ -62,10 +62,10 @@ def test_too_little_memory_is_refused_with_what_would_help():
         check_memory(FP16, None, 16 * GB)
     said = str(refusal.value)
     assert "of memory to build the engine of decoder, found 16.0 GB available" in said
-    assert "--quantize int4, --layers-per-engine 21, a machine with more or --engine ort" in said
-    assert "--no-check-memory" in said
+    assert "quantize int4, layers_per_engine 21, a machine with more or engine ort" in said
+    assert "check_memory=False" in said
     check_memory(FP16, 21, 16 * GB)
-    with pytest.raises(UserError, match=r"engine of decoder.0, found 16.0 GB .* --layers-per-engine 21"):
+    with pytest.raises(UserError, match=r"engine of decoder.0, found 16.0 GB .* layers_per_engine 21"):
         check_memory(FP16, 22, 16 * GB)
 
 
@@ -73,7 +73,7 @@ def test_int4_fits_where_fp16_does_not():
     with pytest.raises(UserError):
         check_memory(FP16, None, 22 * GB)
     check_memory(INT4, None, 22 * GB)
-    with pytest.raises(UserError, match=r"use --layers-per-engine \d+, a machine"):  # it is int4 already
+    with pytest.raises(UserError, match=r"use layers_per_engine \d+, a machine"):  # it is int4 already
         check_memory(INT4, None, 6 * GB)
 
 

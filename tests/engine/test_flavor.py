@@ -47,14 +47,14 @@ def test_without_tensorrt_the_user_learns_what_to_install(machine):
 
 def test_tensorrt_without_a_gpu_points_to_the_other(machine):
     machine(["tensorrt"])
-    with pytest.raises(UserError, match="use --flavor tensorrt_rtx"):
+    with pytest.raises(UserError, match="use flavor tensorrt_rtx"):
         find_flavor("tensorrt")
     with pytest.raises(UserError, match="only tensorrt, which needs a GPU"):
         find_flavor("auto")
 
 
 def test_an_unknown_flavour_is_refused():
-    with pytest.raises(UserError, match="expected --flavor auto, tensorrt or tensorrt_rtx, found lite"):
+    with pytest.raises(UserError, match="expected flavor auto, tensorrt or tensorrt_rtx, found lite"):
         find_flavor("lite")
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_capability_is_refused_with_the_known_ones(machine, value):
 
 def test_capabilities_that_cannot_be_met_are_refused(machine):
     machine(["tensorrt_rtx", "tensorrt"])
-    with pytest.raises(UserError, match="expected a CUDA GPU for --compute-capability current"):
+    with pytest.raises(UserError, match="expected a CUDA GPU for compute_capability current"):
         target_capabilities("tensorrt_rtx", ["current"])
-    with pytest.raises(UserError, match="expected no --compute-capability with flavour tensorrt"):
+    with pytest.raises(UserError, match="expected no compute_capability with flavour tensorrt"):
         target_capabilities("tensorrt", ["8.9"])

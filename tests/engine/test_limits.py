@@ -51,12 +51,12 @@ def test_defaults_always_pass_where_the_images_fit(spec, images, batch):
 @pytest.mark.parametrize("name", ["max_batch", "max_images", "max_text", "max_new_tokens"])
 def test_a_limit_is_at_least_one(name):
     limits = default_limits(TINY, **{name: 0})
-    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} of at least 1, found 0"):
+    with pytest.raises(UserError, match=f"expected {name} of at least 1, found 0"):
         check_limits(limits, TINY, ASAP, SIXTH, with_engines=False)
 
 
 def test_limits_that_exceed_the_positions_say_what_they_add_up_to():
-    with pytest.raises(UserError, match=r"4096 positions, found 6880: 2 x 2928 .* lower --max-images"):
+    with pytest.raises(UserError, match=r"4096 positions, found 6880: 2 x 2928 .* lower max_images"):
         check_limits(Limits(1, 2, 512, 512), VICUNA, ASAP, SIXTH, with_engines=False)
 
 
@@ -69,7 +69,7 @@ def test_an_engine_keeps_as_many_tokens_as_a_budget_asks_for():
 def test_a_budget_that_the_most_images_cannot_meet_is_refused(with_engines):
     average = Budget(layer_average=700)
     check_limits(Limits(1, 3, 512, 512), MISTRAL, ASAP, average, with_engines=with_engines)
-    with pytest.raises(UserError, match="--budget of at least 733 for 11712 visual tokens"):
+    with pytest.raises(UserError, match="budget of at least 733 for 11712 visual tokens"):
         check_limits(Limits(1, 4, 512, 512), MISTRAL, ASAP, average, with_engines=with_engines)
 
 
@@ -86,7 +86,7 @@ def test_a_cache_that_tensorrt_takes_no_step_behind_is_refused_for_engines_only(
     """At most 24,447 keys with heads of 128; without a cut there is no such limit."""
     check_limits(limits, MISTRAL, pruning, Budget(keep=keep), with_engines=False)
     with pytest.raises(
-        UserError, match=rf"leave at most 24447 tokens in the cache .* found {cached} with .*--keep"
+        UserError, match=rf"leave at most 24447 tokens in the cache .* found {cached} with .*keep"
     ):
         check_limits(limits, MISTRAL, pruning, Budget(keep=keep), with_engines=True)
     less = replace(limits, max_text=limits.max_text - 1)
@@ -98,7 +98,7 @@ def test_prompts_that_selection_cannot_sort_are_refused_for_engines_only():
     endless, limits = spec(positions=1 << 17, kv_heads=8), Limits(1, 41, 2833, 512)
     check_limits(limits, endless, ASAP, SIXTH, with_engines=False)
     with pytest.raises(
-        UserError, match=r"at most 122880 tokens .* found 122881: 120048 visual .* lower --max-im"
+        UserError, match=r"at most 122880 tokens .* found 122881: 120048 visual .* lower max_im"
     ):
         check_limits(limits, endless, ASAP, SIXTH, with_engines=True)
     check_limits(replace(limits, max_text=2832), endless, ASAP, SIXTH, with_engines=True)

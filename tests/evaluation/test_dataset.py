@@ -55,7 +55,7 @@ def test_a_folder_may_hold_a_file_for_each_split(data, tmp_path):
     assert open_dataset(folder, "validation").name == "validation.jsonl"
     with pytest.raises(UserError, match=r"found test.jsonl, validation.jsonl; name the file"):
         open_dataset(folder)
-    with pytest.raises(UserError, match="expected no --split with the file"):
+    with pytest.raises(UserError, match="expected no split with the file"):
         open_dataset(folder / "test.jsonl", "test")
 
 
@@ -105,7 +105,7 @@ def test_what_is_no_data_is_refused(tmp_path):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"expected one .jsonl file in .*, found none"):
         open_dataset(tmp_path)
-    with pytest.raises(UserError, match="expected --limit of at least 1 question, found 0"):
+    with pytest.raises(UserError, match="expected limit of at least 1 question, found 0"):
         open_dataset("synthetic", limit=0)
     (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="expected JSON lines in"):

@@ -197,9 +197,9 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(request
             {"subject": Path("nowhere")},
             "expected a checkpoint folder or a hub id .*, found no folder nowhere",
         ),
-        ({"model": "elsewhere"}, "expected --model with a bundle"),
-        ({"max_new_tokens": 0}, "expected --max-new-tokens of at least 1, found 0"),
-        ({"device": "gpu"}, "expected cpu, cuda or cuda:N for --device, found gpu; correct it"),
+        ({"model": "elsewhere"}, "expected model with a bundle"),
+        ({"max_new_tokens": 0}, "expected max_new_tokens of at least 1, found 0"),
+        ({"device": "gpu"}, "expected cpu, cuda or cuda:N for device, found gpu; correct it"),
     ],
     ids=str,
 )

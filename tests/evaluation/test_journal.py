@@ -41,7 +41,7 @@ def test_other_settings_are_refused_with_what_differs_or_begin_anew(tmp_path):
     with Journal(tmp_path, SETTINGS) as journal:
         journal.append(records(0))
     other = SETTINGS | {"limit": 5}
-    with pytest.raises(UserError, match="found another limit: 5 instead of null; give --overwrite"):
+    with pytest.raises(UserError, match="found another limit: 5 instead of null; give overwrite"):
         Journal(tmp_path, other)
     with Journal(tmp_path, other, overwrite=True) as journal:
         assert journal.pictures == []

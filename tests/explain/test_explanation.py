@@ -83,7 +83,7 @@ def test_a_folder_of_images_is_averaged_over_and_an_old_explanation_replaced(che
     request = ExplainRequest("What?", checkpoint, folder=folder, output=out, pictures=0)
     shift = explain(request).facts["shift"]["tile grid"]["sg_bimask"]
     assert shift["count"] == 2 and shift["deviation"] >= 0
-    with pytest.raises(UserError, match="pass --overwrite"):
+    with pytest.raises(UserError, match="pass overwrite"):
         explain(request)
     again = ExplainRequest(
         "What?", checkpoint, images=(MAT,), output=out, overwrite=True, pruning={"bidirectional": False}
@@ -107,17 +107,17 @@ def test_llava_1_5_has_a_base_view_and_a_class_token(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({}, "expected --image FILE or --images FOLDER, found neither"),
+        ({}, "expected image FILE or images FOLDER, found neither"),
         ({"images": (MAT,), "folder": IMAGES}, "found both"),
         ({"folder": IMAGES / "nowhere"}, "expected a folder of images at .*found nothing"),
         ({"images": (IMAGES / "nowhere.png",)}, "expected an image file at"),
         ({"images": (Path(__file__),)}, "found another kind of file"),
         (
             {"images": (MAT,), "pruning": {"prune_after": 3}},
-            "expected --prune-after below the model's 3 layers",
+            "expected prune_after below the model's 3 layers",
         ),
-        ({"images": (MAT,), "model": "elsewhere"}, "expected --model with a bundle"),
-        ({"images": (MAT,), "pictures": -1}, "expected --pictures of 0 or more"),
+        ({"images": (MAT,), "model": "elsewhere"}, "expected model with a bundle"),
+        ({"images": (MAT,), "pictures": -1}, "expected pictures of 0 or more"),
     ],
 )
 def test_what_cannot_be_explained_is_refused_and_leaves_nothing(

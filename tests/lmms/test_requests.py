@@ -123,7 +123,7 @@ def test_model_arguments_are_those_of_the_readme():
         ({"bundle": "out", "pretrained": "x"}, "found pretrained; leave it out"),
         ({"bundle": "out", "batch_size": 4}, "expected --batch_size 1, found 4"),
         ({"bundle": "out", "keep": 3, "keep_ratio": 0.5}, "give only one of them"),
-        ({"bundle": "out", "keep": 0}, "expected --keep of at least 1"),
+        ({"bundle": "out", "keep": 0}, "expected keep of at least 1"),
     ],
 )
 def test_wrong_model_arguments_get_one_line(given: dict[str, Any], reason: str):

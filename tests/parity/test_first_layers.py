@@ -66,12 +66,12 @@ def test_a_wrong_weight_is_found_among_the_first_layers_only(pruned_bundle, tmp_
 
 @pytest.mark.parametrize("layers", [0, 2, 9])
 def test_layers_without_the_cut_or_that_are_not_there_are_refused(pruned_bundle, layers):
-    with pytest.raises(UserError, match=rf"--layers between 3 and 8, because the cut .* 2, found {layers}"):
+    with pytest.raises(UserError, match=rf"layers between 3 and 8, because the cut .* 2, found {layers}"):
         verify(pruned_bundle, layers=layers)
 
 
 def test_engines_cannot_be_shortened(pruned_bundle):
-    with pytest.raises(UserError, match="--provider cpu or cuda with --layers, found tensorrt"):
+    with pytest.raises(UserError, match="provider cpu or cuda with layers, found tensorrt"):
         verify(pruned_bundle, layers=3, provider="tensorrt")
 
 
@@ -84,7 +84,7 @@ def test_too_little_memory_is_said_before_anything_is_read(pruned_bundle, random
     seen = []
     monkeypatch.setattr("asap_export.parity.memory.available_memory", lambda: four)
     with pytest.raises(
-        UserError, match=r"\d GB of free memory to compare all 8 layers .*; use --layers 4, which"
+        UserError, match=r"\d GB of free memory to compare all 8 layers .*; use layers 4, which"
     ):
         verify(pruned_bundle, progress=seen.append)
     assert {stand.stage for stand in seen} == {"Check bundle"}

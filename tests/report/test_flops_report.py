@@ -108,9 +108,9 @@ def test_dense_is_what_no_pruning_costs() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"budget": Budget(keep=2929)}, "expected --keep of at most 2928 visual tokens, found 2929"),
-        ({"budget": Budget(layer_average=4000)}, "expected --budget of at most 2928 visual tokens"),
-        ({"budget": Budget(layer_average=100)}, "expected --budget of at least"),
+        ({"budget": Budget(keep=2929)}, "expected keep of at most 2928 visual tokens, found 2929"),
+        ({"budget": Budget(layer_average=4000)}, "expected budget of at most 2928 visual tokens"),
+        ({"budget": Budget(layer_average=100)}, "expected budget of at least"),
         ({"visual_tokens": 0}, "expected at least 1 visual"),
         ({"pruning": PruningConfig(prune_after=32)}, "expected prune-after below the model's 32 layers"),
     ],

@@ -84,9 +84,9 @@ def test_answers_equal_those_of_transformers(dense, llava, images: Sequence[str]
 
 def test_a_batch_of_different_lengths_answers_row_by_row(dense) -> None:
     requests = [
-        Request("What is on the mat?", (IMAGES / "mat.png",), NEW_TOKENS),
-        Request("Tell me of the sea.", (), 3),
-        Request("Compare these two.", (IMAGES / "tower.png", IMAGES / "skyline.jpg"), NEW_TOKENS),
+        Request((IMAGES / "mat.png",), "What is on the mat?", NEW_TOKENS),
+        Request((), "Tell me of the sea.", 3),
+        Request((IMAGES / "tower.png", IMAGES / "skyline.jpg"), "Compare these two.", NEW_TOKENS),
     ]
     together = dense.generate_batch(requests)
     alone = [dense.generate(r.images, r.prompt, r.max_new_tokens) for r in requests]
@@ -98,12 +98,12 @@ def test_a_batch_of_different_lengths_answers_row_by_row(dense) -> None:
 
 def test_later_turns_continue_the_conversation(dense, llava) -> None:
     chat = dense.chat()
-    first = chat.ask("What is on the mat?", IMAGES / "mat.png", max_new_tokens=NEW_TOKENS)
+    first = chat.ask(IMAGES / "mat.png", "What is on the mat?", max_new_tokens=NEW_TOKENS)
     opening = dense.reader.read("What is on the mat?", [IMAGES / "mat.png"])
     reply = dense.reader.read_turn(
         chat.turns, "And on this sign?", [IMAGES / "sign.png"], first.token_ids[-1]
     )
-    second = chat.ask("And on this sign?", IMAGES / "sign.png", max_new_tokens=NEW_TOKENS)
+    second = chat.ask(IMAGES / "sign.png", "And on this sign?", max_new_tokens=NEW_TOKENS)
 
     whole = Prompt(
         np.concatenate([opening.input_ids, first.token_ids[:-1], reply.input_ids]),

@@ -35,8 +35,8 @@ def test_an_answer_longer_than_the_first_buffers_and_a_later_turn(bundle, reques
     said = []
     for model in (growing(folder), copying(folder)):
         chat = model.chat()
-        first = chat.ask("What is on the mat?", MAT, max_new_tokens=220)
-        said.append((first.token_ids, chat.ask("And how many?", MAT, max_new_tokens=8).token_ids))
+        first = chat.ask(MAT, "What is on the mat?", max_new_tokens=220)
+        said.append((first.token_ids, chat.ask(MAT, "And how many?", max_new_tokens=8).token_ids))
     assert said[0] == said[1]
     assert len(said[0][0]) == 220
 
@@ -56,8 +56,8 @@ def test_caches_of_which_only_some_grow(random_checkpoint, pruned_bundle, tmp_pa
     said = []
     for one in (model, reference):
         chat = one.chat()
-        first = chat.ask("What is on the mat?", MAT, max_new_tokens=8)
-        said.append((first.token_ids, chat.ask("And how many?", MAT, max_new_tokens=8).token_ids))
+        first = chat.ask(MAT, "What is on the mat?", max_new_tokens=8)
+        said.append((first.token_ids, chat.ask(MAT, "And how many?", max_new_tokens=8).token_ids))
     assert said[0] == said[1]
 
 
@@ -74,7 +74,7 @@ def test_two_turns_from_one_cache_do_not_disturb_each_other(pruned_bundle) -> No
 
 def test_a_batch_with_padding_is_answered_without_buffers_and_one_without_in_them(pruned_bundle) -> None:
     model = growing(pruned_bundle)
-    equal = [Request("What is it?", (), 3), Request("What is on?", (), 3)]
+    equal = [Request((), "What is it?", 3), Request((), "What is on?", 3)]
     prompts = [model.reader.read(request.prompt, request.images, True) for request in equal]
     lengths = [len(prompt.input_ids) for prompt in prompts]
     shorter = [prompts[0], model.reader.read("What?", (), True)]
@@ -116,6 +116,6 @@ def test_a_batch_in_which_a_row_ends_goes_on_in_its_buffers(bundle, request, mon
 
 
 def turn(model: Model, prompt: str, *images, cache=None):
-    request = Request(prompt, images, 10)
+    request = Request(images, prompt, 10)
     answers, after = model.answer([model.reader.read(prompt, images, True)], [request], cache=cache)
     return answers[0].token_ids, after

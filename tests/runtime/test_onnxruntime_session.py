@@ -78,7 +78,7 @@ def test_a_missing_provider_is_refused_with_those_there_are(
     doubling: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(UserError, match=r"CUDAExecutionProvider, found only cpu; .*or use --provider cpu"):
+    with pytest.raises(UserError, match=r"CUDAExecutionProvider, found only cpu; .*or use provider cpu"):
         OnnxRuntimeSession(doubling, "cuda")
 
 
@@ -100,7 +100,7 @@ def test_a_graph_that_memory_cannot_hold_is_refused_before_it_is_opened(
 
 
 def test_threads_are_counted_from_one(doubling: Path) -> None:
-    with pytest.raises(UserError, match=r"expected --threads of at least 1, found 0"):
+    with pytest.raises(UserError, match=r"expected threads of at least 1, found 0"):
         OnnxRuntimeSession(doubling, threads=0)
 
 

@@ -56,7 +56,7 @@ def test_the_flavour_whose_engines_fit_the_device_is_taken(tmp_path, machine) ->
 
 def test_tensorrt_that_cannot_run_says_what_is_missing(tmp_path, machine) -> None:
     machine(devices=("9.0",), packages=("tensorrt_rtx",))
-    with pytest.raises(UserError, match=r"expected TensorRT engines in .*--engine trt"):
+    with pytest.raises(UserError, match=r"expected TensorRT engines in .*engine trt"):
         choose_provider(bundle(tmp_path), "tensorrt")
     with pytest.raises(UserError, match=r"expected the Python package tensorrt .*asap-export.gpu"):
         choose_provider(bundle(tmp_path, "tensorrt"), "tensorrt")
@@ -77,7 +77,7 @@ def test_an_engine_needs_torch_for_its_buffers(tmp_path, machine) -> None:
 def test_bfloat16_needs_more_than_the_cpu(tmp_path, machine) -> None:
     machine()
     for provider in ("auto", "cpu"):
-        with pytest.raises(UserError, match=r"found bf16, which needs CUDA or TensorRT; use --provider cuda"):
+        with pytest.raises(UserError, match=r"found bf16, which needs CUDA or TensorRT; use provider cuda"):
             choose_provider(bundle(tmp_path, dtype="bf16"), provider)
     assert choose_provider(bundle(tmp_path, dtype="bf16"), "cuda") == "cuda"
 

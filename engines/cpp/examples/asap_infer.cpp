@@ -17,7 +17,6 @@
 #include <string>
 #include <system_error>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <asap/asap.hpp>
@@ -41,7 +40,7 @@ constexpr char const* kUsage =
     "  --repeat N            answer N times, for timings\n"
     "  --json                answer, token ids, kept places and timings as JSON; a list with --repeat\n"
     "  --version, --help\n";
-constexpr char const* kChatHelp = "A line is a question; /image FILE brings an image to the next one, /quit ends.\n";
+constexpr char const* kChatHelp = "A line is a question; /image FILE brings an image to the next one, /exit ends.\n";
 
 struct Arguments {
     std::string bundle;
@@ -73,14 +72,21 @@ std::uint64_t seed(std::string const& flag, std::string const& text) {
     return number<std::uint64_t>(flag, text);
 }
 
+std::map<std::string, asap::Provider> const kProviders = {{"auto", asap::Provider::automatic},
+                                                          {"cpu", asap::Provider::cpu},
+                                                          {"cuda", asap::Provider::cuda},
+                                                          {"tensorrt", asap::Provider::tensorrt}};
+
 asap::Provider provider(std::string const& flag, std::string const& name) {
-    static std::map<std::string, asap::Provider> const names = {{"auto", asap::Provider::automatic},
-                                                                {"cpu", asap::Provider::cpu},
-                                                                {"cuda", asap::Provider::cuda},
-                                                                {"tensorrt", asap::Provider::tensorrt}};
-    auto const at = names.find(name);
-    if (at == names.end()) refuse(flag, "auto, cpu, cuda or tensorrt", name);
+    auto const at = kProviders.find(name);
+    if (at == kProviders.end()) refuse(flag, "auto, cpu, cuda or tensorrt", name);
     return at->second;
+}
+
+std::string name_of(asap::Provider provider) {
+    for (auto const& [name, known] : kProviders)
+        if (known == provider) return name;
+    return "";
 }
 
 void check(Arguments const& given) {
@@ -156,39 +162,48 @@ nlohmann::ordered_json as_json(asap::Answer const& answer) {
     };
 }
 
-/// "45 of 268 visual tokens kept; preprocess 0.01 s, ..."
-std::string summary(asap::Answer const& answer) {
+/// "154 of 922 visual tokens, first token 0.06 s, 31 tokens/s, cpu"
+std::string summary(asap::Answer const& answer, asap::Provider provider) {
     auto const& timings = answer.timings;
     double decode = 0;
     for (double const step : timings.decode) decode += step;
-    std::string kept = "no image";
+    std::string said = "no image";
     if (answer.visual_tokens)
-        kept = std::to_string(answer.kept_visual_tokens) + " of " + std::to_string(answer.visual_tokens) +
-               " visual tokens kept";
-    char line[200];
-    std::snprintf(line, sizeof line, "; preprocess %.3f s, vision %.3f s, prefill %.3f s, decode %.3f s, tokens %zu%s",
-                  timings.preprocess, timings.vision, timings.embed + timings.prefill, decode, answer.token_ids.size(),
-                  answer.stopped_by == asap::StoppedBy::length ? " (cut at --max-new-tokens)" : "");
-    return kept + line;
+        said = std::to_string(answer.kept_visual_tokens) + " of " + std::to_string(answer.visual_tokens) +
+               " visual tokens";
+    char part[40];
+    double const first = timings.preprocess + timings.vision + timings.embed + timings.prefill;
+    std::snprintf(part, sizeof part, ", first token %.*f s", first < 10 ? 2 : 0, first);
+    said += part;
+    if (decode > 0) {
+        double const rate = static_cast<double>(timings.decode.size()) / decode;
+        std::snprintf(part, sizeof part, ", %.*f tokens/s", rate < 10 ? 1 : 0, rate);
+        said += part;
+    }
+    return said + ", " + name_of(provider);
 }
 
-void show(asap::Answer const& answer, bool json) {
+void show(asap::Answer const& answer, asap::Provider provider, bool json) {
     if (json) {
         std::cout << as_json(answer).dump(2) << std::endl;
-    } else {
-        std::cout << std::endl;  // the pieces are on stdout already
-        std::cerr << summary(answer) << '\n';
+        return;
     }
+    std::cout << std::endl;  // the pieces are on stdout already
+    if (answer.stopped_by == asap::StoppedBy::length)
+        std::cerr << "note: cut at --max-new-tokens " << answer.token_ids.size() << "; raise it for more\n";
+    std::cerr << summary(answer, provider) << '\n';
 }
 
-/// Turns until /quit or the end of stdin; an error ends a script, but not a person's conversation.
+/// Turns until /exit or the end of stdin; an error ends a script, but not a person's conversation.
 void converse(asap::Model const& model, Arguments const& given, asap::TextCallback const& on_text) {
     auto conversation = model.chat();
     bool const at_terminal = isatty(STDIN_FILENO) == 1;
     std::vector<asap::ImageSource> images = given.images;
     auto const ask = [&](std::string const& text) {
         try {
-            show(conversation.ask(text, std::exchange(images, {}), given.options, on_text), given.json);
+            auto const answered = conversation.ask(images, text, given.options, on_text);
+            images.clear();  // those of a question that failed wait for another
+            show(answered, model.provider(), given.json);
         } catch (asap::Error const& error) {
             if (!at_terminal) throw;
             std::cerr << "error: " << error.what() << '\n';
@@ -197,7 +212,7 @@ void converse(asap::Model const& model, Arguments const& given, asap::TextCallba
     if (at_terminal) std::cerr << kChatHelp;
     if (given.prompt) ask(*given.prompt);
     for (std::string line; std::getline(std::cin, line);) {
-        if (line == "/quit") return;
+        if (line == "/exit" || line == "/quit") return;
         if (line.rfind("/image ", 0) == 0)
             images.emplace_back(line.substr(7));
         else if (!line.empty())
@@ -217,7 +232,7 @@ void answer(Arguments const& given) {
         if (given.repeat && given.json)
             all.push_back(as_json(answered));
         else
-            show(answered, given.json);
+            show(answered, model->provider(), given.json);
     }
     if (given.repeat && given.json) std::cout << all.dump(2) << '\n';
 }

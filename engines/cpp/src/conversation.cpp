@@ -25,7 +25,7 @@ Conversation::Conversation(Conversation&&) noexcept = default;
 Conversation& Conversation::operator=(Conversation&&) noexcept = default;
 Conversation::~Conversation() = default;
 
-Answer Conversation::ask(std::string const& prompt, std::vector<ImageSource> const& images, Options const& options,
+Answer Conversation::ask(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options,
                          TextCallback const& on_text) {
     if (!state_) throw Error("expected a conversation, found one that was moved to another; ask that one");
     return detail::guarded([&] {

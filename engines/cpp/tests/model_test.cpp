@@ -49,8 +49,8 @@ Ids asked(Model const& model, int number) {
 
 /// Two turns.
 std::vector<Ids> conversed(Conversation& chat, int number) {
-    return {chat.ask(question, {picture(70, 50, number)}, brief()).token_ids,
-            chat.ask("And now?", {}, brief()).token_ids};
+    return {chat.ask({picture(70, 50, number)}, question, brief()).token_ids,
+            chat.ask({}, "And now?", brief()).token_ids};
 }
 
 }  // namespace
@@ -75,8 +75,8 @@ TEST(Model, answersAlikeWhetherCachesGrowInPlaceOrAreMadeAnew) {
     options.max_new_tokens = 400;  // beyond what buffers have room for at first, and once more
     auto const answer = [&](Model const& model) {
         auto chat = model.chat();
-        Ids ids = chat.ask(question, {picture(70, 50, 1)}, options).token_ids;
-        Ids const more = chat.ask("And now?", {picture(60, 60, 2)}, brief()).token_ids;
+        Ids ids = chat.ask({picture(70, 50, 1)}, question, options).token_ids;
+        Ids const more = chat.ask({picture(60, 60, 2)}, "And now?", brief()).token_ids;
         ids.insert(ids.end(), more.begin(), more.end());
         return ids;
     };
@@ -112,10 +112,10 @@ TEST(Conversations, standSideBySideOnOneModel) {
     auto const first = conversed(alone, 1), second = conversed(another, 2);
     EXPECT_NE(first, second);
     auto a = model->chat(), b = model->chat();
-    EXPECT_EQ(a.ask(question, {picture(70, 50, 1)}, brief()).token_ids, first[0]);
-    EXPECT_EQ(b.ask(question, {picture(70, 50, 2)}, brief()).token_ids, second[0]);
-    EXPECT_EQ(a.ask("And now?", {}, brief()).token_ids, first[1]);
-    EXPECT_EQ(b.ask("And now?", {}, brief()).token_ids, second[1]);
+    EXPECT_EQ(a.ask({picture(70, 50, 1)}, question, brief()).token_ids, first[0]);
+    EXPECT_EQ(b.ask({picture(70, 50, 2)}, question, brief()).token_ids, second[0]);
+    EXPECT_EQ(a.ask({}, "And now?", brief()).token_ids, first[1]);
+    EXPECT_EQ(b.ask({}, "And now?", brief()).token_ids, second[1]);
 }
 
 TEST(Conversations, runInThreadsOfTheirOwn) {
@@ -135,28 +135,28 @@ TEST(Conversations, areAsTheyWereAfterATurnThatFails) {
     auto const model = loaded();
     auto sound = model->chat(), chat = model->chat();
     auto const expected = conversed(sound, 1);
-    EXPECT_NE(refusal([&] { chat.ask("<image>", {}, brief()); }), "");  // before the first turn
-    EXPECT_EQ(chat.ask(question, {picture(70, 50, 1)}, brief()).token_ids, expected[0]);
+    EXPECT_NE(refusal([&] { chat.ask({}, "<image>", brief()); }), "");  // before the first turn
+    EXPECT_EQ(chat.ask({picture(70, 50, 1)}, question, brief()).token_ids, expected[0]);
 
-    EXPECT_NE(refusal([&] { chat.ask("And", {"/nowhere/cat.png"}, brief()); }), "");
-    EXPECT_NE(refusal([&] { chat.ask(std::string(5000, 'x'), {}, brief()); }), "");
+    EXPECT_NE(refusal([&] { chat.ask({"/nowhere/cat.png"}, "And", brief()); }), "");
+    EXPECT_NE(refusal([&] { chat.ask({}, std::string(5000, 'x'), brief()); }), "");
     Options wrong = brief();
     wrong.top_p = 2;
-    EXPECT_NE(refusal([&] { chat.ask("And now?", {}, wrong); }), "");
-    EXPECT_THROW(chat.ask("And now?", {}, brief(), [](auto&) { throw std::runtime_error("stop"); }),
+    EXPECT_NE(refusal([&] { chat.ask({}, "And now?", wrong); }), "");
+    EXPECT_THROW(chat.ask({}, "And now?", brief(), [](auto&) { throw std::runtime_error("stop"); }),
                  std::runtime_error);
-    EXPECT_EQ(chat.ask("And now?", {}, brief()).token_ids, expected[1]);
+    EXPECT_EQ(chat.ask({}, "And now?", brief()).token_ids, expected[1]);
 }
 
 TEST(Conversations, move) {
     auto const model = loaded();
     auto sound = model->chat(), chat = model->chat();
     auto const expected = conversed(sound, 1);
-    EXPECT_EQ(chat.ask(question, {picture(70, 50, 1)}, brief()).token_ids, expected[0]);
+    EXPECT_EQ(chat.ask({picture(70, 50, 1)}, question, brief()).token_ids, expected[0]);
     Conversation moved = std::move(chat);
-    EXPECT_EQ(refusal([&] { chat.ask("And now?", {}, brief()); }),  // NOLINT: that is what is tested
+    EXPECT_EQ(refusal([&] { chat.ask({}, "And now?", brief()); }),  // NOLINT: that is what is tested
               "expected a conversation, found one that was moved to another; ask that one");
-    EXPECT_EQ(moved.ask("And now?", {}, brief()).token_ids, expected[1]);
+    EXPECT_EQ(moved.ask({}, "And now?", brief()).token_ids, expected[1]);
     chat = model->chat();
     EXPECT_EQ(conversed(chat, 1), expected);
 }
@@ -262,7 +262,7 @@ TEST(Inputs, areAnsweredWithoutATokenizerThatIsRead) {
               "tokenizer.json: expected BPE as model, found Unigram; use a checkpoint with a tokenizer like those of "
               "Llama, Llama 3, Mistral, Qwen2 or GPT-2, or pass token ids");
     auto chat = wordless->chat();
-    EXPECT_NE(refusal([&] { chat.ask(question, {}, brief()); }), "");
+    EXPECT_NE(refusal([&] { chat.ask({}, question, brief()); }), "");
 }
 
 TEST(Pixels, thatDoNotFitTheirSizeAreRefused) {

@@ -26,7 +26,7 @@ public:
 
     /// The next turn. Its images, if any, are pruned in their turn; what earlier ones left in the cache stays, and the
     /// budget of `options` is for the images of this turn. Throws `Error` as `Model::generate` does.
-    Answer ask(std::string const& prompt, std::vector<ImageSource> const& images = {}, Options const& options = {},
+    Answer ask(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options = {},
                TextCallback const& on_text = {});
 
 private:
