@@ -1,12 +1,13 @@
 """What must hold between the values of a manifest that each are what the definition says."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from asap_export.bundle.errors import BundleError, manifest_error, member
+from asap_export.bundle.records import EngineInfo, EnginePart, ShapeRange
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
-
-if TYPE_CHECKING:
-    from asap_export.bundle.manifest import EngineInfo, EnginePart, Manifest, ShapeRange
+from asap_export.pruning.config import PruningConfig
+from asap_export.spec import ModelSpec
 
 __all__ = ["check_budget", "check_rules"]
 
@@ -20,9 +21,8 @@ def check_budget(budget: dict[str, Any]) -> None:
         raise _broken("$.budget", "exactly one budget", " and ".join(sorted(given)) or "none")
 
 
-def check_rules(manifest: "Manifest") -> None:
+def check_rules(model: ModelSpec, pruning: PruningConfig, engines: Sequence[EngineInfo]) -> None:
     """Raise BundleError with the code inconsistent for the first rule broken; C++ has the same rules."""
-    model, pruning = manifest.model, manifest.pruning
     if model.heads % model.kv_heads:
         raise _broken("$.model.kv_heads", f"a divisor of {model.heads} heads", str(model.kv_heads))
     _check_tiles(TileGeometry.of(model))
@@ -30,7 +30,7 @@ def check_rules(manifest: "Manifest") -> None:
         raise _broken(
             "$.pruning.prune_after", f"less than the model's {model.layers} layers", str(pruning.prune_after)
         )
-    for number, engine in enumerate(manifest.engines):
+    for number, engine in enumerate(engines):
         _check_engine(engine, model.layers, member("$.engines", number))
 
 
@@ -47,7 +47,7 @@ def _check_tiles(geometry: TileGeometry) -> None:
         raise _broken("$.model", f"at most {_MOST_VISUAL_TOKENS} visual tokens of one image", str(most))
 
 
-def _check_engine(engine: "EngineInfo", layers: int, place: str) -> None:
+def _check_engine(engine: EngineInfo, layers: int, place: str) -> None:
     for number, profile in enumerate(engine.profiles):
         profile_place = member(f"{place}.profiles", number)
         for table, ranges in (("shapes", profile.shapes), ("values", profile.values)):
@@ -57,14 +57,14 @@ def _check_engine(engine: "EngineInfo", layers: int, place: str) -> None:
         _check_part(engine.part, layers, f"{place}.part")
 
 
-def _check_range(shapes: "ShapeRange", place: str) -> None:
+def _check_range(shapes: ShapeRange, place: str) -> None:
     if not len(shapes.min) == len(shapes.opt) == len(shapes.max):
         raise _broken(place, "shapes of one rank", "several")
     if not all(a <= b <= c for a, b, c in zip(shapes.min, shapes.opt, shapes.max, strict=True)):
         raise _broken(place, "min, opt and max in order", "others")
 
 
-def _check_part(part: "EnginePart", layers: int, place: str) -> None:
+def _check_part(part: EnginePart, layers: int, place: str) -> None:
     if part.number >= part.of:
         raise _broken(f"{place}.number", f"less than {part.of}, the number of parts", str(part.number))
     first, last = part.layers
