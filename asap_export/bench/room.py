@@ -9,8 +9,8 @@ from asap_export.bundle import Bundle
 from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.pruning.flops import DTYPE_BYTES
-from asap_export.runtime.memory import memory_needed, scores_in_blocks
 from asap_export.runtime.providers import weight_memory
+from asap_export.runtime.run_memory import memory_needed, scores_in_blocks
 from asap_export.spec import ModelSpec
 
 __all__ = ["fitting", "fitting_curve", "needed_by", "needed_together"]

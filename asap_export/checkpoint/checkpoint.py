@@ -10,7 +10,7 @@ from asap_export.checkpoint.config import generation_config, read_config
 from asap_export.checkpoint.naming import by_parameter_name, empty_model
 from asap_export.checkpoint.shards import TensorPlace, read_shard, shard_names
 from asap_export.checkpoint.sizes import model_spec
-from asap_export.checkpoint.sources import Source, locate
+from asap_export.checkpoint.sources import Location, locate
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.spec import Dtype, ModelSpec
 
@@ -43,7 +43,7 @@ class Outline:
     ``spec.dtype`` is what config.json says; how the weights are stored, decides when they are here.
     """
 
-    place: Source
+    place: Location
     config: PreTrainedConfig
     spec: ModelSpec
 

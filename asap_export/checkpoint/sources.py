@@ -7,7 +7,7 @@ from pathlib import Path
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
 
-__all__ = ["DEMO", "SMALL_FILES", "Source", "locate"]
+__all__ = ["DEMO", "SMALL_FILES", "Location", "locate"]
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -15,7 +15,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Source:
+class Location:
     """A checkpoint's folder on this machine, and what to call it: ``revision`` is the hub commit or None."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Source:
 
 def locate(
     source: str | Path | None, revision: str | None = None, files: tuple[str, ...] = SMALL_FILES
-) -> Source:
+) -> Location:
     """The folder of a checkpoint, with all its files but the weights where it is on the hub.
 
     ``source`` is a folder, a hub id ("owner/name"), or None: the demo. ``revision`` is a branch, a tag or a
@@ -43,10 +43,10 @@ def locate(
         found = "the built-in demo" if source is None else f"the local {source}"
         raise UserError(f"expected --revision with a hub id only, found {found}; leave it out")
     if source is None:
-        return Source(DEMO, "demo")
+        return Location(DEMO, "demo")
     folder = Path(source)
     if folder.is_dir():
-        return Source(folder, str(source))
+        return Location(folder, str(source))
     if folder.exists():
         raise UserError(f"expected a checkpoint folder or a hub id, found the file {source}; give its folder")
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
@@ -54,4 +54,4 @@ def locate(
     from asap_export.checkpoint.hub import download_small  # an extra, and slow to import
 
     snapshot = download_small(source, list(files), revision)
-    return Source(snapshot, source, snapshot.name)
+    return Location(snapshot, source, snapshot.name)

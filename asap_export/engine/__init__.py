@@ -4,9 +4,9 @@ Nothing here imports TensorRT or Polygraphy before an engine is asked for.
 """
 
 from asap_export.engine.build import build_engines
+from asap_export.engine.build_memory import WeightSizes, check_memory, peak_memory
 from asap_export.engine.flavor import find_flavor, target_capabilities
 from asap_export.engine.limits import USUAL, check_limits, default_limits
-from asap_export.engine.memory import WeightSizes, check_memory, peak_memory
 from asap_export.engine.profiles import graph_profiles
 from asap_export.engine.tensors import graph_info
 

@@ -12,12 +12,12 @@ from asap_export.errors import UserError
 from asap_export.evaluation.budgets import NamedBudget, parse_budgets
 from asap_export.evaluation.dataset import SYNTHETIC, Dataset, Picture, Split, open_dataset
 from asap_export.evaluation.device import chosen_device, device_name
+from asap_export.evaluation.evaluated import EvaluatedModel, open_evaluated
 from asap_export.evaluation.journal import Journal, Record
 from asap_export.evaluation.methods import NamedMethod, parse_methods
 from asap_export.evaluation.reading import ReadPicture, Seen, read_picture
 from asap_export.evaluation.results import Facts, results_of
 from asap_export.evaluation.runs import Run, Runtime, runs_of
-from asap_export.evaluation.subject import Subject, open_subject
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.flops import DecoderShape
@@ -93,7 +93,7 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset, request.split, request.limit)
     device = chosen_device(request.device)
-    subject = open_subject(
+    subject = open_evaluated(
         request.subject,
         model=request.model,
         revision=request.revision,
@@ -120,7 +120,7 @@ def evaluate(request: EvaluationRequest, progress: ProgressCallback = no_progres
     return Results(folder, facts)
 
 
-def _check(runs: tuple[Run, ...], subject: Subject, max_new_tokens: int) -> None:
+def _check(runs: tuple[Run, ...], subject: EvaluatedModel, max_new_tokens: int) -> None:
     """Raise UserError where a run cannot be: layers, budgets, dtypes, memory, or a bundle's checkpoint that is
     missing."""
     spec = subject.spec
@@ -151,7 +151,7 @@ def _check(runs: tuple[Run, ...], subject: Subject, max_new_tokens: int) -> None
 
 def _settings(
     request: EvaluationRequest,
-    subject: Subject,
+    subject: EvaluatedModel,
     dataset: Dataset,
     methods: tuple[NamedMethod, ...],
     budgets: tuple[NamedBudget, ...],
@@ -177,7 +177,7 @@ def _settings(
 
 
 def _open(
-    request: EvaluationRequest, subject: Subject, runs: tuple[Run, ...], folder: Path
+    request: EvaluationRequest, subject: EvaluatedModel, runs: tuple[Run, ...], folder: Path
 ) -> dict[Runtime, _Answers]:
     """The runtimes that some run needs, loaded."""
     answers: dict[Runtime, _Answers] = {}
@@ -195,7 +195,7 @@ class _Work:
     def __init__(
         self,
         request: EvaluationRequest,
-        subject: Subject,
+        subject: EvaluatedModel,
         runs: tuple[Run, ...],
         answers: Mapping[Runtime, _Answers],
     ) -> None:

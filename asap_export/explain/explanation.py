@@ -12,10 +12,10 @@ from PIL import Image
 
 from asap_export.bundle.staged import StagedFolder
 from asap_export.errors import UserError
+from asap_export.explain.explained import ExplainedModel, open_explained
 from asap_export.explain.page import page
-from asap_export.explain.pictures import Picture, pictures_of
+from asap_export.explain.pictures import Drawing, pictures_of
 from asap_export.explain.shift import Mean, mean_of, raster_correlation, third_means
-from asap_export.explain.subject import Subject, open_subject
 from asap_export.explain.tokens import FATES, MEASURES, Tokens, tokens_of
 from asap_export.explain.views import ImageTokens, View, base_box, image_tokens
 from asap_export.model.anyres import visual_token_count
@@ -81,14 +81,14 @@ def explain(request: ExplainRequest, progress: ProgressCallback = no_progress) -
         raise UserError(f"expected --pictures of 0 or more, found {request.pictures}")
     output = request.output or Path(f"{_name(request.source)}.explained")
     with StagedFolder(output, request.overwrite, "an explanation", _is_explanation) as folder:
-        subject = open_subject(
+        subject = open_explained(
             request.source, request.model, request.revision, request.budget, request.pruning, progress
         )
         most = _most_visual_tokens(subject, prompts, progress)
         reference = subject.load(most, progress)
         (folder.path / PICTURES).mkdir()
         facts: list[dict[str, Any]] = []
-        drawn: list[list[Picture]] = []
+        drawn: list[list[Drawing]] = []
         for image in _explained(subject, reference, request.prompt, prompts, progress):
             facts.append(_image_facts(image))
             if len(drawn) < request.pictures:
@@ -127,13 +127,13 @@ def _is_explanation(folder: Path) -> bool:
     return (folder / FACTS).is_file() and (folder / PAGE).is_file()
 
 
-def _save(pictures: Sequence[Picture], folder: Path, prefix: str) -> None:
+def _save(pictures: Sequence[Drawing], folder: Path, prefix: str) -> None:
     for picture in pictures:
         (folder / f"{prefix}-{picture.name}.png").write_bytes(picture.png)
 
 
 def _most_visual_tokens(
-    subject: Subject, prompts: Sequence[tuple[Path, ...]], progress: ProgressCallback
+    subject: ExplainedModel, prompts: Sequence[tuple[Path, ...]], progress: ProgressCallback
 ) -> int:
     """Of any prompt. Raises UserError, before the model is loaded, for unreadable images and too small budgets."""
     most = 0
@@ -147,7 +147,7 @@ def _most_visual_tokens(
 
 
 def _explained(
-    subject: Subject,
+    subject: ExplainedModel,
     reference: Reference,
     text: str,
     prompts: Sequence[tuple[Path, ...]],
@@ -166,7 +166,7 @@ def _explained(
             first += places.count
 
 
-def _facts(subject: Subject, request: ExplainRequest, images: list[dict[str, Any]]) -> dict[str, Any]:
+def _facts(subject: ExplainedModel, request: ExplainRequest, images: list[dict[str, Any]]) -> dict[str, Any]:
     """All numbers as JSON values; ``shift`` is the mean over images, by view and measure."""
     pruning = subject.pruning
     return {

@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from asap_export.explain.pictures import FATE_COLORS, Picture
+from asap_export.explain.pictures import FATE_COLORS, Drawing
 
 __all__ = ["page"]
 
 
-def page(facts: dict[str, Any], pictures: Sequence[Sequence[Picture]]) -> str:
+def page(facts: dict[str, Any], pictures: Sequence[Sequence[Drawing]]) -> str:
     """The page for the numbers of ``explain``, with the pictures of its first images."""
     environment = Environment(
         autoescape=True,

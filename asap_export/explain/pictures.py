@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from asap_export.explain.tokens import FATES, Fate, Measure, Tokens
 from asap_export.explain.views import ImageTokens, View
 
-__all__ = ["FATE_COLORS", "Picture", "Scale", "heat_map", "heat_scale", "pictures_of"]
+__all__ = ["FATE_COLORS", "Drawing", "Scale", "heat_map", "heat_scale", "pictures_of"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -45,7 +45,7 @@ _VIEW_NAMES = {"base view": "base", "tile grid": "tiles"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """A PNG with the words that go with it; ``name`` is its part of a file name."""
 
     name: str
@@ -60,7 +60,7 @@ class Scale(NamedTuple):
     high: float
 
 
-def pictures_of(image: Image.Image, places: ImageTokens, tokens: Tokens, first: int) -> list[Picture]:
+def pictures_of(image: Image.Image, places: ImageTokens, tokens: Tokens, first: int) -> list[Drawing]:
     """For every view its heat maps, with one colour scale for both masks, and the fates of its patches.
 
     ``first`` is the number of the image's first token among those of ``tokens``.
@@ -75,11 +75,11 @@ def pictures_of(image: Image.Image, places: ImageTokens, tokens: Tokens, first: 
             name = f"{_VIEW_NAMES[view.name]}-{measure.replace('_', '-')}"
             drawn = heat_map(image, view, heat[measure][view.token + first], scales[measure])
             framed = _framed(drawn, view.name, title, scales[measure])
-            pictures.append(Picture(name, f"{view.name}: {title}", framed))
+            pictures.append(Drawing(name, f"{view.name}: {title}", framed))
         drawn, counts = _fates(image, view, tokens, first)
         title = "kept, salvaged, merged and dropped"
         name = f"{_VIEW_NAMES[view.name]}-tokens"
-        pictures.append(Picture(name, f"{view.name}: {title}", _framed(drawn, view.name, title, counts)))
+        pictures.append(Drawing(name, f"{view.name}: {title}", _framed(drawn, view.name, title, counts)))
     return pictures
 
 

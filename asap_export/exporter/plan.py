@@ -45,8 +45,8 @@ _PROCESSOR_FILES = (
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What planning has opened and made on the way, so that the doing need not do it again."""
+class Prepared:
+    """What planning has prepared and made on the way, so that the doing need not do it again."""
 
     checkpoint: Checkpoint
     preprocess: onnx.ModelProto
@@ -56,7 +56,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What an export will do, checked. All but ``opened`` is plain data, which ``facts`` gives as JSON values.
+    """What an export will do, checked. All but ``prepared`` is plain data, which ``facts`` gives as JSON values.
 
     ``files``: the checkpoint's small files by their place in the bundle. ``disk``: bytes that the bundle takes at
     least. ``missing``: what the bundle goes without for this checkpoint, and why.
@@ -79,11 +79,11 @@ class ExportPlan:
     files: dict[str, Path]
     disk: int
     missing: dict[str, str]
-    opened: Opened = field(repr=False, compare=False)
+    prepared: Prepared = field(repr=False, compare=False)
 
     def facts(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("opened", "files")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("prepared", "files")}
         facts: dict[str, Any] = msgspec.to_builtins(plain, enc_hook=str)  # paths as text
         return facts | {"files": sorted(self.files)}
 
@@ -133,7 +133,7 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
         files=files,
         disk=disk,
         missing=missing,
-        opened=Opened(checkpoint, processed.preprocess, processed.tokenizer, processed.chat_template),
+        prepared=Prepared(checkpoint, processed.preprocess, processed.tokenizer, processed.chat_template),
     )
 
 

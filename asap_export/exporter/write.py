@@ -55,18 +55,18 @@ def carry_out(plan: ExportPlan, progress: ProgressCallback = no_progress) -> Exp
     Raises UserError where something changed since it was made, the disk fills up, a weight's values do not fit
     into the dtype, or TensorRT refuses a graph; then nothing is left of the bundle.
     """
-    opened = plan.opened
+    prepared = plan.prepared
     with BundleWriter(plan.output, plan.overwrite) as writer:
         folder = writer.path
         placing = _Placing(writer, _digests(plan, progress))
         for relative, file in plan.files.items():
             placing.put(file, relative)
-        (folder / TOKENIZER).write_text(opened.tokenizer, encoding="utf-8")
-        if opened.chat_template is not None:
-            (folder / CHAT_TEMPLATE).write_text(opened.chat_template, encoding="utf-8")
-        onnx.save(opened.preprocess, folder / f"{PREPROCESS}.onnx")
+        (folder / TOKENIZER).write_text(prepared.tokenizer, encoding="utf-8")
+        if prepared.chat_template is not None:
+            (folder / CHAT_TEMPLATE).write_text(prepared.chat_template, encoding="utf-8")
+        onnx.save(prepared.preprocess, folder / f"{PREPROCESS}.onnx")
         written = write_graphs(
-            opened.checkpoint,
+            prepared.checkpoint,
             plan.pruning,
             plan.dtype,
             folder,
@@ -123,7 +123,7 @@ def _manifest(plan: ExportPlan, folder: Path, digests: dict[str, str]) -> Manife
 
 def _digests(plan: ExportPlan, progress: ProgressCallback) -> dict[str, str]:
     """sha256 of every file that the bundle is made from, by name."""
-    shards = {place.file for place in plan.opened.checkpoint.tensors.values()}
+    shards = {place.file for place in plan.prepared.checkpoint.tensors.values()}
     files = [*plan.files.values(), *sorted(shards)]
     return sha256_of_each({file.name: file for file in files}, "Hash checkpoint", progress)
 

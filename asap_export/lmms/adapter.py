@@ -6,7 +6,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from asap_export.errors import UserError
-from asap_export.lmms.requests import answer, model_arguments, question_of
+from asap_export.lmms.requests import answer, model_arguments, request_of
 from asap_export.runtime.model import load
 
 __all__ = ["AsapExport"]
@@ -25,7 +25,7 @@ class AsapExport(lmms):  # type: ignore[misc]  # lmms-eval has no types
         """An answer to each request, in order."""
         answers = []
         for request in tqdm(requests, desc="Model Responding", disable=self.rank != 0):
-            question = question_of(request.args, self.task_dict)
+            question = request_of(request.args, self.task_dict)
             text = answer(self.model, question, self.budget)
             self.cache_hook.add_partial("generate_until", (question.text, question.settings), text)
             answers.append(text)

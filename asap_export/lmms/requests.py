@@ -13,7 +13,7 @@ from asap_export.runtime.model import Model
 from asap_export.runtime.providers import Provider
 from asap_export.runtime.request import Request
 
-__all__ = ["ModelArguments", "Question", "answer", "model_arguments", "question_of"]
+__all__ = ["ModelArguments", "TaskRequest", "answer", "model_arguments", "request_of"]
 
 _MAX_NEW_TOKENS = 256  # of a task that does not say how many
 
@@ -55,7 +55,7 @@ def model_arguments(given: Mapping[str, Any]) -> ModelArguments:
 
 
 @dataclass(frozen=True)
-class Question:
+class TaskRequest:
     """One request: the task's text, its images, and its ``generation_kwargs``."""
 
     text: str
@@ -63,14 +63,14 @@ class Question:
     settings: Mapping[str, Any]
 
 
-def question_of(arguments: Sequence[Any], documents: Mapping[str, Any]) -> Question:
+def request_of(arguments: Sequence[Any], documents: Mapping[str, Any]) -> TaskRequest:
     """The question in an ``Instance``'s arguments: context, generation_kwargs, doc_to_visual, doc_id, task, split.
 
     ``documents``: by task, split and number.
     """
     context, settings, doc_to_visual, number, task, split = arguments
     visuals = doc_to_visual(documents[task][split][number]) if callable(doc_to_visual) else doc_to_visual
-    return Question(context, tuple(_flat(visuals)), dict(settings or {}))
+    return TaskRequest(context, tuple(_flat(visuals)), dict(settings or {}))
 
 
 def _flat(visuals: Any) -> list[ImageSource]:
@@ -82,7 +82,7 @@ def _flat(visuals: Any) -> list[ImageSource]:
     return [visuals]
 
 
-def answer(model: Model, question: Question, budget: Mapping[str, Any]) -> str:
+def answer(model: Model, question: TaskRequest, budget: Mapping[str, Any]) -> str:
     """The bundle's answer, up to the first of the task's ``until`` strings.
 
     ``max_new_tokens`` is lowered to what the model's positions and the engine's limits leave room for. Raises

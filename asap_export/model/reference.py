@@ -14,11 +14,11 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import take_tokens
 from asap_export.pruning.topk import kept_length
 
-__all__ = ["Context", "Generated", "Prompt", "Reference"]
+__all__ = ["Context", "Generated", "PromptBatch", "Reference"]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptBatch:
     """What one prefill is given; sequences of a batch are padded on the left.
 
     input_ids: [B, T] int64; attention_mask: [B, T] int64, 1 for valid tokens; pixel_values: [tiles, 3, h, w] and
@@ -79,7 +79,7 @@ class Reference:
 
     @torch.no_grad()
     def prefill(
-        self, prompt: Prompt, keep: int, context: Context | None = None
+        self, prompt: PromptBatch, keep: int, context: Context | None = None
     ) -> tuple[DecoderOutput, Context]:
         """Run a prompt, or a further turn, through the model; ``keep`` of its visual tokens survive."""
         context = context or self.empty_context(prompt.input_ids.shape[0])
@@ -135,7 +135,7 @@ class Reference:
 
     def generate(
         self,
-        prompt: Prompt,
+        prompt: PromptBatch,
         keep: int,
         max_new_tokens: int,
         *,

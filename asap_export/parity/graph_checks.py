@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asap_export.model.decoder import Cut, DecoderOutput
-from asap_export.model.reference import Context, Prompt, Reference
+from asap_export.model.reference import Context, PromptBatch, Reference
 from asap_export.parity.answer_checks import check_answers
 from asap_export.parity.cut_checks import CutChecks, Past
 from asap_export.parity.forms import DecoderForm
@@ -31,7 +31,7 @@ class Follower:
         forms: Sequence[DecoderForm],
         dtype: torch.dtype,
         limit: float,
-        keep_for: Callable[[Prompt], int],
+        keep_for: Callable[[PromptBatch], int],
         eos_token_ids: tuple[int, ...],
     ) -> None:
         self._reference, self._forms, self._dtype, self._limit = reference, forms, dtype, limit
@@ -39,7 +39,7 @@ class Follower:
         self._cuts = CutChecks(reference.pruning, dtype, limit)
 
     @torch.no_grad()
-    def follow(self, turns: Sequence[RecordedTurn], prompts: Sequence[Prompt]) -> Iterator[Check]:
+    def follow(self, turns: Sequence[RecordedTurn], prompts: Sequence[PromptBatch]) -> Iterator[Check]:
         """The turns of a case; ``prompts`` are what transformers makes of each."""
         context = self._reference.empty_context(len(turns[0].questions))
         for turn, prompt in zip(turns, prompts, strict=False):
@@ -63,7 +63,7 @@ class Follower:
         yield compare("graphs", turn.name, "image_features", *pair, self._limit)
 
     def _step(
-        self, turn: RecordedTurn, number: int, prompt: Prompt, before: Context
+        self, turn: RecordedTurn, number: int, prompt: PromptBatch, before: Context
     ) -> Generator[Check, None, Context]:
         """A call of the decoder: what it was given, and what every form of it gave. Returns the context behind
         it, with the caches of the form that answers."""
@@ -174,7 +174,7 @@ class _Followed(NamedTuple):
     survivors: Survivors | None
 
 
-def _expected_ids(turn: RecordedTurn, number: int, prompt: Prompt) -> tuple[Tensor, Tensor]:
+def _expected_ids(turn: RecordedTurn, number: int, prompt: PromptBatch) -> tuple[Tensor, Tensor]:
     """What a call of the decoder is to be given, [B, T]: ids, and 1 where they count. A prompt, or the tokens
     that were sampled before, as long as their rows go on; behind the end of all of them, the last ones again."""
     if number == 0:

@@ -14,8 +14,8 @@ from asap_export.checkpoint.images import image_settings
 from asap_export.errors import UserError
 from asap_export.graph.preprocess import LARGEST_SHARE_APART, share_apart
 from asap_export.model.anyres import TileGeometry
-from asap_export.model.reference import Prompt as ReferencePrompt
-from asap_export.parity.cases import Case, Question
+from asap_export.model.reference import PromptBatch
+from asap_export.parity.cases import Case, CaseQuestion
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.recording import Array, RecordedTurn, to_array
 from asap_export.parity.verdict import Check
@@ -40,9 +40,7 @@ class InputChecks:
             bundle.manifest.prompt.template is not None or bundle.chat_template_path is not None
         )
 
-    def of(
-        self, case: Case, turns: Sequence[RecordedTurn], prompts: Sequence[ReferencePrompt]
-    ) -> list[Check]:
+    def of(self, case: Case, turns: Sequence[RecordedTurn], prompts: Sequence[PromptBatch]) -> list[Check]:
         """Of a case the pixel values of every turn with images, and the ids of every question; ``prompts`` are
         what transformers makes of the turns."""
         checks = [
@@ -87,7 +85,7 @@ class InputChecks:
         ends = self._bundle.manifest.model.eos_token_ids
         return [*ends[:1], next(token for token in range(len(ends) + 1) if token not in ends)]
 
-    def _agree(self, question: Question, last: int | None) -> bool:
+    def _agree(self, question: CaseQuestion, last: int | None) -> bool:
         """Whether both make the same of a question, in a later turn behind the token ``last``: the text that the
         template writes, and the ids."""
         if self._has_template:
@@ -100,7 +98,7 @@ class InputChecks:
         except (UserError, ValueError):  # marks and images that do not fit
             return False
 
-    def _ids_of(self, reader: PromptReader, question: Question, last: int | None) -> list[int]:
+    def _ids_of(self, reader: PromptReader, question: CaseQuestion, last: int | None) -> list[int]:
         if not self._has_template:
             text = question.marked_text(reader.image_token)
             prompt = reader.read(text, question.images, template=False)
@@ -112,7 +110,7 @@ class InputChecks:
         return ids
 
 
-def _written(reader: PromptReader, question: Question, last: int | None) -> str | None:
+def _written(reader: PromptReader, question: CaseQuestion, last: int | None) -> str | None:
     """What the chat template writes; None where it refuses."""
     try:
         if last is None:

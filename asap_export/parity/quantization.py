@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from asap_export.bundle import Bundle
 from asap_export.graph.int4 import dequantized_weights
 from asap_export.model.decoder import Cut
-from asap_export.model.reference import Prompt, Reference
+from asap_export.model.reference import PromptBatch, Reference
 from asap_export.parity.recording import Array, to_array
 from asap_export.parity.verdict import Check, Verdict
 from asap_export.spec import Quantization
@@ -117,7 +117,7 @@ def quantize_in_place(model: nn.Module, file: Path, quantization: Quantization, 
 
 
 def glance(
-    reference: Reference, prompt: Prompt, keep: int, max_new_tokens: int, eos_token_ids: tuple[int, ...]
+    reference: Reference, prompt: PromptBatch, keep: int, max_new_tokens: int, eos_token_ids: tuple[int, ...]
 ) -> Glance:
     """What ``Quantized.compared`` needs of a prompt."""
     cuts: list[Cut] = []

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from asap_export.errors import UserError
-from asap_export.parity.cases import Case, Question
+from asap_export.parity.cases import Case, CaseQuestion
 from asap_export.parity.forms import DecoderForm
 from asap_export.runtime.cache import Cache, kept_tokens, present_name
 from asap_export.runtime.generate import decode
@@ -24,7 +24,17 @@ from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Answer, Request
 from asap_export.runtime.session import Session, Sessions
 
-__all__ = ["Array", "DecoderRun", "Ears", "RecordedTurn", "Step", "record", "rerun", "to_array", "to_tensor"]
+__all__ = [
+    "Array",
+    "DecoderCall",
+    "DecoderRun",
+    "Ears",
+    "RecordedTurn",
+    "record",
+    "rerun",
+    "to_array",
+    "to_tensor",
+]
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +56,7 @@ class DecoderRun:
 
 
 @dataclass
-class Step:
+class DecoderCall:
     """One call of the decoder: input_ids [B, T] that were embedded, and its run in every form, by the form's
     name."""
 
@@ -54,7 +64,7 @@ class Step:
     runs: dict[str, DecoderRun]
 
 
-class Seen(NamedTuple):
+class VisionRun(NamedTuple):
     """A run of the vision encoder: pixel_values [tiles, 3, h, w], gather_index [N], image_features [N, D]."""
 
     pixel_values: Array
@@ -68,12 +78,12 @@ class RecordedTurn:
     it. ``failure`` says why it broke off, where it did."""
 
     name: str
-    questions: Sequence[Question]
+    questions: Sequence[CaseQuestion]
     keep: int | None
     max_new_tokens: int
     prompts: Sequence[Prompt] = ()
-    seen: Seen | None = None
-    steps: list[Step] = field(default_factory=list)
+    seen: VisionRun | None = None
+    steps: list[DecoderCall] = field(default_factory=list)
     answers: Sequence[Answer] = ()
     failure: str = ""
 
@@ -114,7 +124,7 @@ class Ears:
     ) -> dict[str, Any]:
         found = session.run(inputs, ("image_features",))
         assert self.turn is not None
-        self.turn.seen = Seen(inputs["pixel_values"], inputs["gather_index"], found["image_features"])
+        self.turn.seen = VisionRun(inputs["pixel_values"], inputs["gather_index"], found["image_features"])
         return found
 
     def _embed(
@@ -131,7 +141,7 @@ class Ears:
         assert self.turn is not None and self._input_ids is not None
         past = self._past or {name: value[:, :, :0] for name, value in inputs.items() if _is_cache(name)}
         found, run, self._past = _run(session, self._form, inputs, past, into)
-        self.turn.steps.append(Step(self._input_ids, {self._form.name: run}))
+        self.turn.steps.append(DecoderCall(self._input_ids, {self._form.name: run}))
         return found
 
 

@@ -12,11 +12,12 @@ from asap_export.bundle.writer import write_durably
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import load_model, load_processor
 from asap_export.model.anyres import TileGeometry
-from asap_export.model.reference import Prompt, Reference
+from asap_export.model.reference import PromptBatch, Reference
 from asap_export.parity.cases import Case, built_in_cases, few_cases, prompt_of
+from asap_export.parity.compared import ComparedGraphs, check_layers, compared_graphs
+from asap_export.parity.comparison_memory import check_memory
 from asap_export.parity.graph_checks import Follower
 from asap_export.parity.input_checks import InputChecks
-from asap_export.parity.memory import check_memory
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.quantization import (
     Glance,
@@ -28,7 +29,6 @@ from asap_export.parity.quantization import (
 )
 from asap_export.parity.recording import Ears, RecordedTurn, record, rerun
 from asap_export.parity.source import check_source, open_source
-from asap_export.parity.subject import Subject, check_layers, subject_of
 from asap_export.parity.verdict import Check, Verdict, tolerance, worst
 from asap_export.parity.wiring import check_structure
 from asap_export.progress import Progress, ProgressCallback, no_progress
@@ -96,7 +96,7 @@ def verify(
     check_memory(checkpoint, bundle.manifest, layers)
     bundle.check_large_files(progress)
     check_source(bundle, checkpoint, progress)
-    with subject_of(bundle, provider, layers) as subject:
+    with compared_graphs(bundle, provider, layers) as subject:
         limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
         cases = _cases(subject, layers is not None, images)
         ran = _run_graphs(subject, cases, max_new_tokens, partial(_keep_for, bundle.manifest), progress)
@@ -124,7 +124,7 @@ def verify(
     return report
 
 
-def _cases(subject: Subject, few: bool, images: tuple[Path, ...]) -> list[Case]:
+def _cases(subject: ComparedGraphs, few: bool, images: tuple[Path, ...]) -> list[Case]:
     manifest = subject.bundle.manifest
     geometry = TileGeometry.of(manifest.model)
     if few:
@@ -140,7 +140,7 @@ def _keep_for(manifest: Manifest, visual_tokens: Any) -> int:
 
 
 def _run_graphs(
-    subject: Subject,
+    subject: ComparedGraphs,
     cases: list[Case],
     max_new_tokens: int,
     keep_for: Callable[[Any], int],
@@ -172,7 +172,7 @@ def _run_graphs(
 def _compare(
     bundle: Bundle,
     checkpoint: Checkpoint,
-    subject: Subject,
+    subject: ComparedGraphs,
     recorded: list[tuple[Case, list[RecordedTurn]]],
     limit: float,
     max_new_tokens: int,
@@ -189,7 +189,7 @@ def _compare(
         [prompt_of(questions, processor, geometry) for questions in case.turns] for case, _ in recorded
     ]
 
-    def keep_for(prompt: Prompt) -> int:
+    def keep_for(prompt: PromptBatch) -> int:
         return _keep_for(manifest, (prompt.input_ids == model.image_token_id).sum(dim=1))
 
     def glances(stage: str) -> list[Glance]:

@@ -17,7 +17,7 @@ from asap_export.pruning.flops import (
     paper_flops,
     whole_sequence_flops,
 )
-from asap_export.report.subject import Subject, subject_of
+from asap_export.report.counted import CountedModel, counted_model
 from asap_export.spec import ModelSpec
 
 __all__ = ["flops_facts", "flops_table", "saving_facts", "saving_table"]
@@ -37,13 +37,13 @@ def flops_facts(
 ) -> dict[str, Any]:
     """Cost of a prefill before and after pruning, as JSON values.
 
-    ``source`` and ``revision`` are as in ``subject_of``. ``visual_tokens`` defaults to the most that one
+    ``source`` and ``revision`` are as in ``counted_model``. ``visual_tokens`` defaults to the most that one
     image can have, ``budget`` and ``pruning`` to the bundle's (elsewhere to the defaults of an export), ``dtype``
     to the one the model is stored in. TFLOPs count a multiply-add once; bytes are of the KV cache after prefill.
 
     Raises UserError where the source cannot be read or the budget does not fit it.
     """
-    subject = subject_of(source, revision)
+    subject = counted_model(source, revision)
     pruning = pruning or subject.pruning
     visual = subject.max_visual_tokens if visual_tokens is None else visual_tokens
     _check(subject, pruning, visual, text_tokens, budget)
@@ -56,11 +56,11 @@ def saving_facts(
 ) -> dict[str, Any]:
     """``flops_facts`` of an export: for a prompt with one image of the most visual tokens."""
     visual = spec.max_visual_tokens
-    subject = Subject(name, DecoderShape.of(spec), visual, dtype, pruning, budget)
+    subject = CountedModel(name, DecoderShape.of(spec), visual, dtype, pruning, budget)
     return _facts(subject, visual, DEFAULT_TEXT_TOKENS, _keep(subject, pruning, visual, None))
 
 
-def _facts(subject: Subject, visual: int, text_tokens: int, keep: int) -> dict[str, Any]:
+def _facts(subject: CountedModel, visual: int, text_tokens: int, keep: int) -> dict[str, Any]:
     shape, pruning, dtype, after = subject.shape, subject.pruning, subject.dtype, subject.pruning.prune_after
     dense, pruned = (paper_flops(shape, visual, kept, after) for kept in (visual, keep))
     whole_dense, whole_pruned = (
@@ -93,7 +93,7 @@ def _facts(subject: Subject, visual: int, text_tokens: int, keep: int) -> dict[s
 
 
 def _check(
-    subject: Subject, pruning: PruningConfig, visual: int, text_tokens: int, budget: Budget | None
+    subject: CountedModel, pruning: PruningConfig, visual: int, text_tokens: int, budget: Budget | None
 ) -> None:
     if visual < 1 or text_tokens < 0:
         found = f"--visual-tokens {visual} and --text-tokens {text_tokens}"
@@ -110,7 +110,7 @@ def _check(
         raise UserError(f"expected {name} of at most {most} visual tokens, found {wanted:g}; lower it")
 
 
-def _keep(subject: Subject, pruning: PruningConfig, visual: int, budget: Budget | None) -> int:
+def _keep(subject: CountedModel, pruning: PruningConfig, visual: int, budget: Budget | None) -> int:
     if budget is None and not pruning.prunes:
         return visual
     return (budget or subject.budget).keep_for(visual, subject.shape.layers, pruning.prune_after)

@@ -19,7 +19,7 @@ from asap_export.runtime.cache import (
     present_name,
     trimmed,
 )
-from asap_export.runtime.memory import RunMemory
+from asap_export.runtime.run_memory import RunMemory
 from asap_export.runtime.session import NUMPY_DTYPES, Sessions, Tensor
 
 __all__ = ["Graphs", "StepOutput"]

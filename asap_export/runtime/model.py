@@ -16,7 +16,6 @@ from asap_export.runtime.cache import PLAIN_CACHES, Cache, CacheForm
 from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
-from asap_export.runtime.memory import RunMemory, scores_in_blocks
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import BundleReader, Prompt
 from asap_export.runtime.providers import (
@@ -27,6 +26,7 @@ from asap_export.runtime.providers import (
     weight_memory,
 )
 from asap_export.runtime.request import Answer, Request, Settings
+from asap_export.runtime.run_memory import RunMemory, scores_in_blocks
 from asap_export.runtime.session import Session, Sessions
 from asap_export.runtime.streaming import AnswerStream
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from asap_export.errors import UserError
-from asap_export.runtime.memory import room_to_open
+from asap_export.runtime.run_memory import room_to_open
 from asap_export.runtime.session import NUMPY_DTYPES, Tensor
 
 __all__ = ["EXECUTION_PROVIDERS", "OnnxRuntimeSession"]

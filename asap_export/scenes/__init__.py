@@ -3,7 +3,7 @@
 Every scene of every split is made on demand from its name alone, so a data set is a range of numbers.
 """
 
-from asap_export.scenes.questions import KINDS, Question
+from asap_export.scenes.questions import KINDS, SceneQuestion
 from asap_export.scenes.scene import SPLITS, Scene, Split, scene
 
-__all__ = ["KINDS", "SPLITS", "Question", "Scene", "Split", "scene"]
+__all__ = ["KINDS", "SPLITS", "Scene", "SceneQuestion", "Split", "scene"]

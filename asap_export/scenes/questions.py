@@ -7,7 +7,7 @@ from random import Random
 
 from asap_export.scenes.things import COLORS, SHAPES, Size, Thing
 
-__all__ = ["KINDS", "Question", "ask"]
+__all__ = ["KINDS", "SceneQuestion", "ask"]
 
 CLEARLY_LARGER = 1.25  # of two widths
 CLEARLY_APART = 0.12  # of the canvas
@@ -15,7 +15,7 @@ MOST_COUNTED = 4
 
 
 @dataclass(frozen=True)
-class Question:
+class SceneQuestion:
     """``kind`` is one of ``KINDS``; the answer is one word, or two for a place."""
 
     text: str
@@ -193,15 +193,15 @@ KINDS = tuple(_ASKERS)
 
 def ask(
     size: Size, things: Sequence[Thing], count: int, random: Random, kinds: Sequence[str] = KINDS
-) -> tuple[Question, ...]:
+) -> tuple[SceneQuestion, ...]:
     """Up to ``count`` different questions, of as many ``kinds`` as the scene allows before any comes again."""
     view = _View(size, things, random)
-    asked: dict[str, Question] = {}
+    asked: dict[str, SceneQuestion] = {}
     for _ in range(4 * len(KINDS) // len(kinds) if count else 0):
         for kind in random.sample(kinds, len(kinds)):
             found = _ASKERS[kind](view)
             if found is not None and found[0] not in asked:
-                asked[found[0]] = Question(found[0], found[1], kind)
+                asked[found[0]] = SceneQuestion(found[0], found[1], kind)
             if len(asked) == count:
                 return tuple(asked.values())
     return tuple(asked.values())

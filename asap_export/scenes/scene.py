@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from asap_export.scenes.drawing import draw
-from asap_export.scenes.questions import KINDS, Question, ask
+from asap_export.scenes.questions import KINDS, SceneQuestion, ask
 from asap_export.scenes.things import Size, Thing, layout
 
 __all__ = ["SPLITS", "Scene", "Split", "scene"]
@@ -25,7 +25,7 @@ class Scene:
 
     image: Image.Image
     things: tuple[Thing, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[SceneQuestion, ...]
 
 
 def scene(

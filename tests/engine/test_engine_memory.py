@@ -3,7 +3,7 @@
 import pytest
 from engine_specs import VICUNA
 
-from asap_export.engine.memory import WeightSizes, check_memory, engine_weights, peak_memory
+from asap_export.engine.build_memory import WeightSizes, check_memory, engine_weights, peak_memory
 from asap_export.errors import UserError
 
 GB = 10**9

@@ -159,7 +159,7 @@ def test_a_dense_bundle_answers_as_its_checkpoint(llava_1_5_bundle, data, tmp_pa
 
 
 def test_bundles_are_exported_once(in_both, request_, monkeypatch):
-    monkeypatch.setattr("asap_export.evaluation.subject.export", None)
+    monkeypatch.setattr("asap_export.evaluation.evaluated.export", None)
     again = replace(request_, methods="asap", budgets="keep=9", runtime="ort", limit=1, overwrite=True)
     facts = evaluate(replace(again, output=in_both.folder)).facts
     assert facts["questions"] == 1 and facts["settings"]["runtime"] == "ort"

@@ -7,7 +7,7 @@ import pytest
 from installed_command import IMAGES
 from small_checkpoints import write_checkpoint
 
-from asap_export.explain.subject import Subject, open_subject
+from asap_export.explain.explained import ExplainedModel, open_explained
 from asap_export.explain.tokens import FATES, MEASURES, Tokens, tokens_of
 from asap_export.model.decoder import Cut
 from asap_export.progress import no_progress
@@ -33,8 +33,8 @@ def checkpoint(tmp_path_factory) -> Path:
 def explained(checkpoint):
     """A cut and what is said of its tokens, by name of the pruning."""
 
-    def build(name: str, ratio: float = 0.25) -> tuple[Subject, Cut, Tokens]:
-        subject = open_subject(checkpoint, None, None, Budget(ratio=ratio), PRUNINGS[name], no_progress)
+    def build(name: str, ratio: float = 0.25) -> tuple[ExplainedModel, Cut, Tokens]:
+        subject = open_explained(checkpoint, None, None, Budget(ratio=ratio), PRUNINGS[name], no_progress)
         reference = subject.load(1000, no_progress)
         read = subject.reader.read("What differs?", [IMAGES / "mat.png", IMAGES / "sign.png"])
         cut = subject.cut(reference, read)

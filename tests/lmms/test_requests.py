@@ -10,7 +10,7 @@ from installed_command import IMAGES
 from PIL import Image
 
 from asap_export.errors import UserError
-from asap_export.lmms.requests import answer, model_arguments, question_of
+from asap_export.lmms.requests import answer, model_arguments, request_of
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.model import Model, load
 
@@ -32,7 +32,7 @@ def instance(settings: dict[str, Any] | None = None, doc_to_visual: Any = None) 
 
 
 def asked(settings: dict[str, Any] | None = None, doc_to_visual: Any = None):
-    return question_of(instance(settings, doc_to_visual).args, DOCUMENTS)
+    return request_of(instance(settings, doc_to_visual).args, DOCUMENTS)
 
 
 @pytest.fixture(scope="module")

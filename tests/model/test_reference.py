@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.loading import load_model, load_processor
 from asap_export.model.anyres import TileGeometry, packing
-from asap_export.model.reference import Prompt, Reference
+from asap_export.model.reference import PromptBatch, Reference
 from asap_export.pruning.config import PruningConfig
 
 IMAGES = "examples/images"
@@ -39,11 +39,11 @@ def reference(llava):
 
 
 def inputs_of(processor, texts, image_names, geometry=GEOMETRY):
-    """transformers' inputs, and the same as a Prompt."""
+    """transformers' inputs, and the same as a PromptBatch."""
     images = [Image.open(f"{IMAGES}/{name}").convert("RGB") for name in image_names]
     inputs = processor(text=texts, images=images or None, return_tensors="pt", padding=True)
     if not images:
-        return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"])
+        return inputs, PromptBatch(inputs["input_ids"], inputs["attention_mask"])
     packed = packing([(image.height, image.width) for image in images], geometry)
     if not geometry.grid_pinpoints:  # LLaVA-1.5 has one tile per image
         inputs["pixel_values"] = inputs["pixel_values"][:, None]
@@ -51,7 +51,7 @@ def inputs_of(processor, texts, image_names, geometry=GEOMETRY):
     inputs["pixel_values"] = torch.cat(tiles)
     assert (inputs["input_ids"] == processor.image_token_id).sum() == sum(packed.visual_tokens)
     gather_index = torch.from_numpy(packed.gather_index)
-    return inputs, Prompt(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)
+    return inputs, PromptBatch(inputs["input_ids"], inputs["attention_mask"], torch.cat(tiles), gather_index)
 
 
 CASES = {

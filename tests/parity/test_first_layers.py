@@ -12,7 +12,7 @@ from asap_export.bundle import Bundle
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.errors import UserError
 from asap_export.parity import verify
-from asap_export.parity.memory import memory_needed
+from asap_export.parity.comparison_memory import memory_needed
 from asap_export.pruning.config import Budget
 
 IMAGES = (Path(__file__).parents[2] / "examples" / "images" / "mat.png",)
@@ -82,13 +82,13 @@ def test_too_little_memory_is_said_before_anything_is_read(pruned_bundle, random
     assert 4 * parameters < all_layers < 50 * parameters
     assert four < all_layers
     seen = []
-    monkeypatch.setattr("asap_export.parity.memory.available_memory", lambda: four)
+    monkeypatch.setattr("asap_export.parity.comparison_memory.available_memory", lambda: four)
     with pytest.raises(
         UserError, match=r"\d GB of free memory to compare all 8 layers .*; use layers 4, which"
     ):
         verify(pruned_bundle, progress=seen.append)
     assert {stand.stage for stand in seen} == {"Check bundle"}
-    monkeypatch.setattr("asap_export.parity.memory.available_memory", lambda: 0)
+    monkeypatch.setattr("asap_export.parity.comparison_memory.available_memory", lambda: 0)
     with pytest.raises(UserError, match="free some, or verify on another machine"):
         verify(pruned_bundle, layers=3)
 

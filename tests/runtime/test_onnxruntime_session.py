@@ -92,7 +92,7 @@ def test_what_onnx_runtime_cannot_load_is_refused_in_one_line(tmp_path: Path) ->
 def test_a_graph_that_memory_cannot_hold_is_refused_before_it_is_opened(
     doubling: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asap_export.runtime.memory.available_memory", lambda: 10_000_000)
+    monkeypatch.setattr("asap_export.runtime.run_memory.available_memory", lambda: 10_000_000)
     with pytest.raises(
         UserError, match=r"^expected memory to open .*, found too little; use a larger machine"
     ):

@@ -9,12 +9,12 @@ from installed_command import IMAGES
 import asap_export
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
-from asap_export.runtime.memory import RunMemory, memory_needed, scores_in_blocks
+from asap_export.runtime.run_memory import RunMemory, memory_needed, scores_in_blocks
 
 
 @pytest.fixture
 def free_memory(monkeypatch):
-    return lambda size: monkeypatch.setattr("asap_export.runtime.memory.available_memory", lambda: size)
+    return lambda size: monkeypatch.setattr("asap_export.runtime.run_memory.available_memory", lambda: size)
 
 
 def test_what_a_prompt_takes_grows_with_its_square_or_in_blocks_with_its_length():

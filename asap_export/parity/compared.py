@@ -25,13 +25,13 @@ from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.providers import Provider, choose_provider, engine_flavour, open_sessions
 from asap_export.runtime.session import Sessions
 
-__all__ = ["Subject", "check_layers", "subject_of"]
+__all__ = ["ComparedGraphs", "check_layers", "compared_graphs"]
 
 _OTHERS: tuple[EngineGraph, ...] = ("vision_encoder", "embed_tokens")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ComparedGraphs:
     """Graphs to compare; no session is open yet.
 
     ``bundle`` is the one under test, with the manifest of the shortened model where its first layers stand for it;
@@ -96,7 +96,9 @@ def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None
 
 
 @contextmanager
-def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) -> Iterator[Subject]:
+def compared_graphs(
+    bundle: Bundle, provider: Provider, layers: int | None = None
+) -> Iterator[ComparedGraphs]:
     """The bundle's graphs, or, where bfloat16 meets a CPU, their float32 copies, which go with the block.
 
     With ``layers``, of the decoder only the first ones, run by ONNX Runtime.
@@ -127,7 +129,7 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
                 "would show; what they cost in accuracy, asap-export eval measures"
             )
         dtype = bundle.manifest.dtype
-        yield Subject(bundle, forms, bundle.path, dtype, provider, shortened, tuple(notes))
+        yield ComparedGraphs(bundle, forms, bundle.path, dtype, provider, shortened, tuple(notes))
         return
     with tempfile.TemporaryDirectory(prefix="asap-export-") as name:
         folder = Path(name)
@@ -141,7 +143,7 @@ def subject_of(bundle: Bundle, provider: Provider, layers: int | None = None) ->
         )
         copy = StoredGraph(onnx.load(folder / "decoder.onnx", load_external_data=False), folder)
         forms = (DecoderForm.of("decoder", copy),)
-        yield Subject(bundle, forms, folder, "fp32", "cpu", shortened, tuple(notes))
+        yield ComparedGraphs(bundle, forms, folder, "fp32", "cpu", shortened, tuple(notes))
 
 
 def _forms(

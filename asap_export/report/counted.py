@@ -13,13 +13,13 @@ from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
 from asap_export.pruning.flops import DecoderShape
 from asap_export.spec import Dtype
 
-__all__ = ["Subject", "subject_of"]
+__all__ = ["CountedModel", "counted_model"]
 
 _DTYPES: dict[str, Dtype] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
-class Subject:
+class CountedModel:
     """A model's decoder, the most visual tokens of one image, and the settings that come with it."""
 
     name: str
@@ -30,7 +30,7 @@ class Subject:
     budget: Budget
 
 
-def subject_of(source: str | Path | None, revision: str | None = None) -> Subject:
+def counted_model(source: str | Path | None, revision: str | None = None) -> CountedModel:
     """The subject of ``source``, None being the demo checkpoint.
 
     Else it is a bundle, a folder with a config.json, such a file, a preset's name, or a hub id; only a hub id
@@ -57,20 +57,22 @@ def subject_of(source: str | Path | None, revision: str | None = None) -> Subjec
     return _of_config(place.folder / "config.json", place.name)
 
 
-def _undecided(name: str, shape: DecoderShape, max_visual_tokens: int, dtype: str) -> Subject:
-    return Subject(name, shape, max_visual_tokens, dtype, PruningConfig(), Budget(ratio=DEFAULT_KEEP_RATIO))
+def _undecided(name: str, shape: DecoderShape, max_visual_tokens: int, dtype: str) -> CountedModel:
+    return CountedModel(
+        name, shape, max_visual_tokens, dtype, PruningConfig(), Budget(ratio=DEFAULT_KEEP_RATIO)
+    )
 
 
-def _of_bundle(bundle: Bundle) -> Subject:
+def _of_bundle(bundle: Bundle) -> CountedModel:
     manifest = bundle.manifest
     spec = manifest.model
-    return Subject(
+    return CountedModel(
         str(bundle.path), DecoderShape.of(spec), spec.max_visual_tokens, manifest.dtype, manifest.pruning,
         manifest.budget,
     )  # fmt: skip
 
 
-def _of_config(file: Path, name: str) -> Subject:
+def _of_config(file: Path, name: str) -> CountedModel:
     config = read_plain_config(file)
     dtype = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
     spec = model_spec(config, None, dtype)

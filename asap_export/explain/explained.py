@@ -14,21 +14,21 @@ from asap_export.errors import UserError
 from asap_export.memory import available_memory, gigabytes
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.model.decoder import Cut
-from asap_export.model.reference import Prompt, Reference
-from asap_export.parity.memory import attention_memory, weight_memory
+from asap_export.model.reference import PromptBatch, Reference
+from asap_export.parity.comparison_memory import attention_memory, weight_memory
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.quantization import quantize_in_place, quantized_file
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import DEFAULT_KEEP_RATIO, Budget, PruningConfig
-from asap_export.runtime.prompt import Prompt as Read
+from asap_export.runtime.prompt import Prompt
 from asap_export.spec import ModelSpec
 
-__all__ = ["Subject", "open_subject"]
+__all__ = ["ExplainedModel", "open_explained"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExplainedModel:
     """A bundle or a checkpoint, and the settings that are explained; no weight is loaded yet."""
 
     name: str
@@ -74,25 +74,25 @@ class Subject:
             quantize_in_place(llava, quantized_file(self.bundle), manifest.quantization, dtype)
         return Reference(llava, self.pruning)
 
-    def cut(self, reference: Reference, read: Read) -> Cut:
+    def cut(self, reference: Reference, read: Prompt) -> Cut:
         """The cut that a prompt with images gets, as a prefill of one sequence."""
         seen: list[Cut] = []
         reference.decoder.on_cut = seen.append
         ids = torch.from_numpy(read.input_ids)[None]
         gather_index = torch.from_numpy(packing(read.image_sizes, self.geometry).gather_index)
-        prompt = Prompt(ids, torch.ones_like(ids), torch.from_numpy(read.pixel_values), gather_index)
+        prompt = PromptBatch(ids, torch.ones_like(ids), torch.from_numpy(read.pixel_values), gather_index)
         reference.prefill(prompt, self.keep_for(len(gather_index)))
         return seen[0]
 
 
-def open_subject(
+def open_explained(
     source: str | Path | None,
     model: str | None,
     revision: str | None,
     budget: Budget | None,
     pruning: Mapping[str, Any],
     progress: ProgressCallback,
-) -> Subject:
+) -> ExplainedModel:
     """What is explained; ``source`` is a bundle, or a checkpoint as ``open_checkpoint`` takes it.
 
     ``budget`` and the fields in ``pruning`` replace the bundle's own, or the defaults of an export. ``model`` is
@@ -110,7 +110,7 @@ def open_subject(
     check_processor(checkpoint.folder, checkpoint.spec)
     config = _checked(PruningConfig(**pruning), checkpoint)
     reader = ProcessorReader(checkpoint.folder, checkpoint.spec)
-    return Subject(
+    return ExplainedModel(
         checkpoint.source, checkpoint, None, config, budget or Budget(ratio=DEFAULT_KEEP_RATIO), reader
     )
 
@@ -122,7 +122,7 @@ def _of_bundle(
     budget: Budget | None,
     pruning: Mapping[str, Any],
     progress: ProgressCallback,
-) -> Subject:
+) -> ExplainedModel:
     bundle = Bundle.open(path, progress=progress)
     manifest = bundle.manifest
     if not manifest.pruning.prunes:
@@ -134,7 +134,7 @@ def _of_bundle(
     check_source(bundle, checkpoint, progress)
     config = _checked(replace(manifest.pruning, **pruning), checkpoint)
     reader = ProcessorReader(bundle.processor_path, checkpoint.spec)
-    return Subject(str(path), checkpoint, bundle, config, budget or manifest.budget, reader)
+    return ExplainedModel(str(path), checkpoint, bundle, config, budget or manifest.budget, reader)
 
 
 def _checked(pruning: PruningConfig, checkpoint: Checkpoint) -> PruningConfig:

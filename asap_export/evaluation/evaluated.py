@@ -20,7 +20,7 @@ from asap_export.evaluation.ort_answers import OrtAnswers
 from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.exporter import ExportRequest, export
 from asap_export.memory import gigabytes
-from asap_export.parity.memory import weight_memory
+from asap_export.parity.comparison_memory import weight_memory
 from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.parity.source import check_source, open_source
 from asap_export.progress import Progress, ProgressCallback, no_progress
@@ -29,11 +29,11 @@ from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import BundleReader, PromptReader
 from asap_export.spec import Dtype, ModelSpec
 
-__all__ = ["Subject", "open_subject"]
+__all__ = ["EvaluatedModel", "open_evaluated"]
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """Nothing of it is loaded yet.
 
     ``spec`` are its sizes; ``files`` the checkpoint's, with their sha256; ``dtype`` is what both runtimes compute
@@ -141,7 +141,7 @@ class Subject:
         return None
 
 
-def open_subject(
+def open_evaluated(
     source: str | Path | None,
     *,
     model: str | None = None,
@@ -149,7 +149,7 @@ def open_subject(
     dtype: Dtype | None = None,
     device: torch.device,
     progress: ProgressCallback = no_progress,
-) -> Subject:
+) -> EvaluatedModel:
     """A bundle's folder, or a checkpoint as ``open_checkpoint`` takes it; None is the built-in demo.
 
     ``model`` is where a bundle's checkpoint is now; ``dtype`` that of a checkpoint's arithmetic, by default
@@ -167,7 +167,7 @@ def open_subject(
             return checkpoint
 
         manifest = bundle.manifest
-        return Subject(
+        return EvaluatedModel(
             str(source), manifest.model, manifest.source.files, manifest.dtype, device, bundle,
             cache(of_bundle), progress,
         )  # fmt: skip
@@ -176,7 +176,7 @@ def open_subject(
     checkpoint = open_checkpoint(source, revision, progress)
     check_processor(checkpoint.folder, checkpoint.spec)
     dtype = dtype or ("fp32" if device.type == "cpu" else checkpoint.spec.dtype)
-    return Subject(
+    return EvaluatedModel(
         checkpoint.source, checkpoint.spec, _digests(checkpoint, progress), dtype, device, None,
         lambda: checkpoint, progress,
     )  # fmt: skip
