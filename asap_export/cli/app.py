@@ -69,7 +69,6 @@ def exit_status(arguments: Sequence[str]) -> int:
 
     Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
     """
-    reset_verbosity()
     command = typer.main.get_command(app)
     try:
         with command.make_context(_NAME, list(arguments)) as context:
@@ -92,6 +91,8 @@ def exit_status(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        reset_verbosity()  # what one command line asked for is not the next one's
     return 0
 
 

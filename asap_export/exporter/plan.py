@@ -46,7 +46,7 @@ _PROCESSOR_FILES = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """What planning has prepared and made on the way, so that the doing need not do it again."""
+    """What planning has opened and made on the way, so that the doing need not do it again."""
 
     checkpoint: Checkpoint
     preprocess: onnx.ModelProto
@@ -84,7 +84,7 @@ class ExportPlan:
     def facts(self) -> dict[str, Any]:
         """The plan as JSON values."""
         plain = {name: value for name, value in vars(self).items() if name not in ("prepared", "files")}
-        facts: dict[str, Any] = msgspec.to_builtins(plain, enc_hook=str)  # paths as text
+        facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plain, enc_hook=str))  # paths as text
         return facts | {"files": sorted(self.files)}
 
 

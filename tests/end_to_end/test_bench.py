@@ -170,7 +170,7 @@ def test_a_folder_that_no_bench_made_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="expected a folder of an earlier bench"):
         prepared(like, no_progress)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="change --work"):
+    with pytest.raises(UserError, match="change work"):
         prepared(replace(like, work=tmp_path / "file"), no_progress)
     assert own.exists()
 

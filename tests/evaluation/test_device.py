@@ -22,8 +22,8 @@ from asap_export.evaluation.methods import METHODS
 from asap_export.evaluation.reading import read_picture
 from asap_export.evaluation.torch_answers import TorchAnswers
 from asap_export.model.reference import Reference
+from asap_export.parity.processor_reader import ProcessorReader
 from asap_export.pruning.config import PruningConfig
-from asap_export.runtime.prompt import PromptReader
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -33,7 +33,7 @@ def test_answers_on_a_device_are_the_host_s(checkpoint, dtype, alike):
     """Nothing of an answer is left on the host by mistake: an operation between the two would raise. In bf16
     another kernel for attention rounds otherwise, and random weights have near ties."""
     opened = open_checkpoint(checkpoint)
-    reader = PromptReader(opened.folder, opened.spec)
+    reader = ProcessorReader(opened.folder, opened.spec)
     pixels = np.random.default_rng(0).integers(0, 256, (30, 90, 3)).astype(np.uint8)
     asked = tuple(Question(str(n), text, ()) for n, text in enumerate(("What?", "What is it?", "Red?")))
     picture = Picture("noise", Image.fromarray(pixels), asked)
@@ -87,14 +87,14 @@ def test_a_device_that_pytorch_has_not_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [chosen_device(name).index for name in ("cuda", "cuda:0", "cuda:1")] == [None, 0, 1]
     with pytest.raises(
-        UserError, match="expected a CUDA device for --device cuda:2, found 2 of them with PyTorch"
+        UserError, match="expected a CUDA device for device cuda:2, found 2 of them with PyTorch"
     ):
         chosen_device("cuda:2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match=r"--device cuda, found none with PyTorch .*; use --device cpu"):
+    with pytest.raises(UserError, match=r"device cuda, found none with PyTorch .*; use device cpu"):
         chosen_device("cuda")
     for name in ("", "gpu", "meta", "cuda:", "cuda:-1", "cuda:1 "):
-        with pytest.raises(UserError, match="expected cpu, cuda or cuda:N for --device"):
+        with pytest.raises(UserError, match="expected cpu, cuda or cuda:N for device"):
             chosen_device(name)
 
 
@@ -151,7 +151,7 @@ def test_results_say_where_they_come_from_and_are_not_mixed(made_up_gpu, checkpo
         evaluate(replace(request, device="cuda:1"))
     with pytest.raises(UserError, match="found another"):
         evaluate(replace(request, device="cpu"))
-    with pytest.raises(UserError, match="expected --runtime torch or both with --device cuda, found ort"):
+    with pytest.raises(UserError, match="expected runtime torch or both with device cuda, found ort"):
         evaluate(replace(request, runtime="ort"))
 
 
