@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from asap_export.bundle.document import LARGEST
 from asap_export.bundle.errors import BundleError, Code, manifest_error
 from asap_export.bundle.hashing import sha256_of_each
-from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavour, GraphName, Manifest
+from asap_export.bundle.manifest import EngineGraph, EngineInfo, Flavor, GraphName, Manifest
 from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = [
@@ -93,12 +93,12 @@ class Bundle:
         decoder = self.manifest.cpu_decoder
         return None if decoder is None else self.path / decoder.file
 
-    def engines(self, graph: EngineGraph, flavour: Flavour) -> tuple[EngineInfo, ...]:
+    def engines(self, graph: EngineGraph, flavor: Flavor) -> tuple[EngineInfo, ...]:
         """The engine of a graph, or the engines of all its parts in the order in which they run.
 
-        Empty where the bundle has none of this flavour, or not every part.
+        Empty where the bundle has none of this flavor, or not every part.
         """
-        found = [each for each in self.manifest.engines if (each.graph, each.flavour) == (graph, flavour)]
+        found = [each for each in self.manifest.engines if (each.graph, each.flavor) == (graph, flavor)]
         whole = tuple(engine for engine in found if engine.part is None)
         parts = {engine.part.number: engine for engine in found if engine.part is not None}
         of = {engine.part.of for engine in parts.values() if engine.part is not None}

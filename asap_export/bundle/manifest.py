@@ -21,7 +21,7 @@ from asap_export.bundle.records import (
     EnginePart,
     FileInfo,
     FilePath,
-    Flavour,
+    Flavor,
     GraphInfo,
     GraphName,
     Limits,
@@ -47,7 +47,7 @@ __all__ = [
     "EngineInfo",
     "EnginePart",
     "FileInfo",
-    "Flavour",
+    "Flavor",
     "GraphInfo",
     "GraphName",
     "Limits",
@@ -65,7 +65,7 @@ __all__ = [
     "tool_versions",
 ]
 
-SCHEMA_VERSION: Literal[4] = 4
+SCHEMA_VERSION: Literal[5] = 5
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
@@ -103,7 +103,7 @@ class Manifest:
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[FilePath, FileInfo] = field(default_factory=dict)
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
 
     def text(self) -> str:
         """The file's content: JSON, indented, ending in a newline."""

@@ -14,7 +14,7 @@ __all__ = [
     "EnginePart",
     "FileInfo",
     "FilePath",
-    "Flavour",
+    "Flavor",
     "GraphInfo",
     "GraphName",
     "Limits",
@@ -33,7 +33,7 @@ __all__ = [
 TensorDtype = Literal["fp32", "fp16", "bf16", "int64", "int32", "bool", "uint8"]
 GraphName = Literal["preprocess", "vision_encoder", "embed_tokens", "decoder"]
 EngineGraph = Literal["vision_encoder", "embed_tokens", "decoder"]  # preprocess runs on the host
-Flavour = Literal["tensorrt", "tensorrt_rtx"]
+Flavor = Literal["tensorrt", "tensorrt_rtx"]
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
 # Relative to the bundle, with forward slashes; that it stays inside is for Bundle.open to see.
@@ -136,7 +136,7 @@ class EngineInfo:
 
     graph: EngineGraph
     file: FilePath
-    flavour: Flavour
+    flavor: Flavor
     tensorrt_version: Name
     compute_capabilities: tuple[Name, ...]  # "8.6", "12.0", or "current"
     profiles: Annotated[tuple[Profile, ...], Meta(min_length=1)]

@@ -80,7 +80,7 @@ def _planned(plan: "ExportPlan") -> Iterator[tuple[str, str]]:
     yield "CPU form", ", ".join(plan.cpu_passes) or "none"
     if engines := plan.engines:
         capabilities = ", ".join(engines.compute_capabilities)
-        yield "engines", f"by {engines.flavour} for compute capability {capabilities}"
+        yield "engines", f"by {engines.flavor} for compute capability {capabilities}"
         for name, peak in engines.memory.items():
             yield "", f"{name}: about {decimal(peak)} of memory to build"
     yield from plan.missing.items()
@@ -110,7 +110,7 @@ def _runs(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 def _made(engine: EngineInfo) -> str:
     targets = ", ".join(engine.compute_capabilities)
-    return f"by {engine.flavour} {engine.tensorrt_version} for compute capability {targets}"
+    return f"by {engine.flavor} {engine.tensorrt_version} for compute capability {targets}"
 
 
 def _engine(bundle: Bundle, engine: EngineInfo) -> str:

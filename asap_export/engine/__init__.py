@@ -1,4 +1,4 @@
-"""ONNX to TensorRT: which flavour, for which machines, for which sizes of request, and the build itself.
+"""ONNX to TensorRT: which flavor, for which machines, for which sizes of request, and the build itself.
 
 Nothing here imports TensorRT or Polygraphy before an engine is asked for.
 """

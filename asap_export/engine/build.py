@@ -8,7 +8,7 @@ from typing import get_args
 import onnx
 
 from asap_export.bundle import EngineInfo, EnginePart, Manifest, Profile
-from asap_export.bundle.manifest import EngineGraph, Flavour
+from asap_export.bundle.manifest import EngineGraph, Flavor
 from asap_export.engine.attention import decomposed_attention, spell_out_attention
 from asap_export.engine.child import build_in_child
 from asap_export.engine.compile import Job
@@ -23,7 +23,7 @@ __all__ = ["build_engine", "build_engines"]
 def build_engines(
     folder: Path,
     manifest: Manifest,
-    flavor: Flavour,
+    flavor: Flavor,
     capabilities: Sequence[str],
     layers_per_engine: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -70,7 +70,7 @@ def build_engine(
     name: EngineGraph,
     model: onnx.ModelProto,
     profiles: Sequence[Profile],
-    flavor: Flavour,
+    flavor: Flavor,
     capabilities: Sequence[str],
     part: EnginePart | None = None,
     progress: ProgressCallback = no_progress,

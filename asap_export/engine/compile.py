@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from asap_export.bundle import Profile
-from asap_export.bundle.manifest import Flavour
+from asap_export.bundle.manifest import Flavor
 from asap_export.engine.flavor import Tools, load_tools
 from asap_export.engine.monitor import BuildProgress, progress_monitor, quiet_logger
 
@@ -29,7 +29,7 @@ class Job:
 
     graph: str
     engine: str
-    flavour: Flavour
+    flavor: Flavor
     capabilities: tuple[str, ...]
     profiles: tuple[Profile, ...]
 
@@ -45,7 +45,7 @@ def main() -> None:
             os._exit(1)
 
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    tools = load_tools(job.flavour)
+    tools = load_tools(job.flavor)
     errors = _silence(tools)
     try:
         built = compile_engine(tools, job, lambda fraction, detail: tell(fraction=fraction, detail=detail))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast, get_args
 
-from asap_export.bundle.manifest import Flavour
+from asap_export.bundle.manifest import Flavor
 from asap_export.errors import UserError
 
 __all__ = ["Tools", "find_flavor", "known_capabilities", "load_tools", "target_capabilities"]
@@ -22,22 +22,22 @@ _INSTALL = {"tensorrt": 'pip install "asap-export[gpu]"', "tensorrt_rtx": 'pip i
 
 
 class Tools(NamedTuple):
-    """One flavour's Python modules: TensorRT itself and Polygraphy's loaders over it."""
+    """One flavor's Python modules: TensorRT itself and Polygraphy's loaders over it."""
 
     trt: Any
     loaders: Any  # polygraphy.backend.trt
     create_config: Any  # called as create_config(builder, network, compute_capabilities, **options)
 
 
-def find_flavor(name: str) -> Flavour:
-    """The flavour to build with; ``name`` is "tensorrt", "tensorrt_rtx" or "auto".
+def find_flavor(name: str) -> Flavor:
+    """The flavor to build with; ``name`` is "tensorrt", "tensorrt_rtx" or "auto".
 
     "auto" prefers tensorrt where a CUDA GPU is present. Raises UserError where nothing fitting is installed.
     """
     if name == "auto":
         return _best_flavor()
     flavor = name.replace("-", "_")
-    if flavor not in get_args(Flavour):
+    if flavor not in get_args(Flavor):
         raise UserError(f"expected --flavor auto, tensorrt or tensorrt_rtx, found {name}")
     if not _installed(flavor):
         raise UserError(
@@ -48,10 +48,10 @@ def find_flavor(name: str) -> Flavour:
             "expected a CUDA GPU, which --flavor tensorrt needs for building, found none; "
             "use --flavor tensorrt_rtx, which builds ahead of time"
         )
-    return cast(Flavour, flavor)
+    return cast(Flavor, flavor)
 
 
-def _best_flavor() -> Flavour:
+def _best_flavor() -> Flavor:
     if _installed("tensorrt") and _has_gpu():
         return "tensorrt"
     if _installed("tensorrt_rtx"):
@@ -63,7 +63,7 @@ def _best_flavor() -> Flavour:
     )
 
 
-def target_capabilities(flavor: Flavour, requested: Sequence[str] = ()) -> tuple[str, ...]:
+def target_capabilities(flavor: Flavor, requested: Sequence[str] = ()) -> tuple[str, ...]:
     """Compute capabilities to build for, as "8.6", ascending; or ("current",), the GPU of this machine.
 
     ``requested`` may say "86", "8.6", "SM86" or "current". Without it a machine with a GPU builds for that
@@ -73,7 +73,7 @@ def target_capabilities(flavor: Flavour, requested: Sequence[str] = ()) -> tuple
     if flavor == "tensorrt":
         if [value for value in requested if value.lower() != "current"]:
             raise UserError(
-                f"expected no --compute-capability with flavour tensorrt, found {', '.join(requested)}: it builds "
+                f"expected no --compute-capability with flavor tensorrt, found {', '.join(requested)}: it builds "
                 "for this machine's GPU; leave it out or use --flavor tensorrt_rtx"
             )
         return ("current",)
@@ -109,14 +109,14 @@ def _text(pair: tuple[int, int]) -> str:
     return f"{pair[0]}.{pair[1]}"
 
 
-def load_tools(flavor: Flavour) -> Tools:
-    """Import one flavour. A process drives one of them: Polygraphy cannot be switched once it is imported."""
+def load_tools(flavor: Flavor) -> Tools:
+    """Import one flavor. A process drives one of them: Polygraphy cannot be switched once it is imported."""
     rtx = flavor == "tensorrt_rtx"
     os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if rtx else "0"
     drives_rtx = importlib.import_module("polygraphy.config").USE_TENSORRT_RTX
     if drives_rtx != rtx:
         raise UserError(
-            f"expected one TensorRT flavour per process, found {flavor} as the second; start another"
+            f"expected one TensorRT flavor per process, found {flavor} as the second; start another"
         )
     loaders = importlib.import_module("polygraphy.backend.trt")
     return Tools(importlib.import_module(flavor), loaders, _create_rtx_config if rtx else _create_config)

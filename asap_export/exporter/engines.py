@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from asap_export.bundle import Limits
-from asap_export.bundle.manifest import Flavour
+from asap_export.bundle.manifest import Flavor
 from asap_export.engine import WeightSizes, check_memory, find_flavor, peak_memory, target_capabilities
 from asap_export.errors import UserError
 from asap_export.exporter.request import ExportRequest
@@ -18,7 +18,7 @@ __all__ = ["EnginePlan", "engine_target", "plan_engines"]
 class Target(NamedTuple):
     """The TensorRT that builds, and the machines that it builds for."""
 
-    flavour: Flavour
+    flavor: Flavor
     compute_capabilities: tuple[str, ...]
 
 
@@ -27,7 +27,7 @@ class EnginePlan:
     """Which engines are built. ``memory``: bytes that building each takes at its peak, by the graph's name, the
     decoder's parts as "decoder.0"."""
 
-    flavour: Flavour
+    flavor: Flavor
     compute_capabilities: tuple[str, ...]
     layers_per_engine: int | None  # None: one engine for the whole decoder
     memory: dict[str, int]
@@ -37,8 +37,8 @@ def engine_target(request: ExportRequest) -> Target | None:
     """What engines are built with and for, None where none are. Raises UserError where this machine cannot."""
     if request.engine != "trt":
         return None
-    flavour = find_flavor(request.flavor)
-    return Target(flavour, target_capabilities(flavour, request.compute_capabilities))
+    flavor = find_flavor(request.flavor)
+    return Target(flavor, target_capabilities(flavor, request.compute_capabilities))
 
 
 def plan_engines(

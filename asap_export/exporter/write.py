@@ -80,7 +80,7 @@ def carry_out(plan: ExportPlan, progress: ProgressCallback = no_progress) -> Exp
             engines = build_engines(
                 folder,
                 manifest,
-                target.flavour,
+                target.flavor,
                 target.compute_capabilities,
                 target.layers_per_engine,
                 progress,

@@ -22,7 +22,7 @@ from asap_export.parity.forms import DecoderForm, StoredGraph
 from asap_export.parity.recording import Ears
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.providers import Provider, choose_provider, engine_flavour, open_sessions
+from asap_export.runtime.providers import Provider, choose_provider, engine_flavor, open_sessions
 from asap_export.runtime.session import Sessions
 
 __all__ = ["ComparedGraphs", "check_layers", "compared_graphs"]
@@ -155,7 +155,7 @@ def _forms(
     """
     plain = DecoderForm.of("decoder", canonical)
     if provider == "tensorrt":  # and the graph on the CPU, where that can run it
-        engine = DecoderForm.of_engines(bundle, engine_flavour(bundle))
+        engine = DecoderForm.of_engines(bundle, engine_flavor(bundle))
         return (engine,) if bundle.manifest.dtype == "bf16" else (engine, plain)
     file, described = bundle.cpu_decoder_path, bundle.manifest.cpu_decoder
     if provider != "cpu" or file is None or described is None:

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.manifest import Flavour
+from asap_export.bundle.manifest import Flavor
 from asap_export.graph.lay_open import Opened, lay_open
 from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
@@ -50,10 +50,10 @@ class DecoderForm(NamedTuple):
         return self.opened.outputs if self.merged is None else (self.merged,)
 
     @classmethod
-    def of_engines(cls, bundle: Bundle, flavour: Flavour) -> "DecoderForm":
+    def of_engines(cls, bundle: Bundle, flavor: Flavor) -> "DecoderForm":
         """The bundle's engine for the decoder, or its parts."""
         behind = f"hidden_states.{bundle.manifest.pruning.prune_after}"
-        parts = [engine.part for engine in bundle.engines("decoder", flavour) if engine.part is not None]
+        parts = [engine.part for engine in bundle.engines("decoder", flavor) if engine.part is not None]
         crosses = any(tensor.name == behind for part in parts for tensor in part.inputs)
         return cls("decoder.engine", merged=behind if crosses and bundle.manifest.pruning.prunes else None)
 

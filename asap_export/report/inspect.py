@@ -126,7 +126,7 @@ def _graphs(graphs: dict[str, Any]) -> Table:
 def _engines(engines: list[dict[str, Any]]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for engine in engines:
-        made = f"{engine['flavour']} {engine['tensorrt_version']}"
+        made = f"{engine['flavor']} {engine['tensorrt_version']}"
         parts.append(f"{engine['file']}, {made}, compute {', '.join(engine['compute_capabilities'])}")
         if part := engine["part"]:
             parts.append(_part(part, engines))

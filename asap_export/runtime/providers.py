@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import onnxruntime as ort
 
 from asap_export.bundle import Bundle
-from asap_export.bundle.manifest import EngineGraph, Flavour
+from asap_export.bundle.manifest import EngineGraph, Flavor
 from asap_export.errors import UserError
 from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.chain import ChainedSession, Link
@@ -20,7 +20,7 @@ __all__ = [
     "Provider",
     "cache_form",
     "choose_provider",
-    "engine_flavour",
+    "engine_flavor",
     "graph_file",
     "open_sessions",
     "weight_memory",
@@ -28,7 +28,7 @@ __all__ = [
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
-_FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
+_FLAVOURS: tuple[Flavor, ...] = ("tensorrt", "tensorrt_rtx")
 
 
 def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
@@ -42,7 +42,7 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
     if provider == "auto":
         provider = _best(bundle)
     if provider == "tensorrt":
-        engine_flavour(bundle)
+        engine_flavor(bundle)
     if provider == "cpu" and bundle.manifest.dtype == "bf16":
         raise UserError(
             "expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA "
@@ -100,7 +100,7 @@ def _engine_session(bundle: Bundle, graph: EngineGraph) -> Session:
 
     whole = bundle.manifest.graphs[graph]
     links = []
-    for engine in bundle.engines(graph, engine_flavour(bundle)):
+    for engine in bundle.engines(graph, engine_flavor(bundle)):
         part = whole if engine.part is None else replace(whole, inputs=engine.part.inputs)
         session = TensorRtSession(bundle.path / engine.file, engine, part)
         links.append(Link(session, [tensor.name for tensor in part.inputs]))
@@ -111,24 +111,24 @@ def _best(bundle: Bundle) -> Provider:
     if not compute_capabilities():
         return "cpu"
     try:
-        engine_flavour(bundle)
+        engine_flavor(bundle)
         return "tensorrt"
     except UserError:
         return "cuda" if EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers() else "cpu"
 
 
-def engine_flavour(bundle: Bundle) -> Flavour:
-    """The TensorRT flavour whose engines of this bundle run on this machine.
+def engine_flavor(bundle: Bundle) -> Flavor:
+    """The TensorRT flavor whose engines of this bundle run on this machine.
 
     Raises UserError where there is none: no engines, none for an installed TensorRT, no device they fit.
     """
-    built = [flavour for flavour in _FLAVOURS if _has_engines(bundle, flavour)]
+    built = [flavor for flavor in _FLAVOURS if _has_engines(bundle, flavor)]
     if not built:
         raise UserError(
             f"expected TensorRT engines in {bundle.path}, found none; export with --engine trt, or use "
             "--provider cpu or cuda"
         )
-    installed = [flavour for flavour in built if find_spec(flavour) is not None]
+    installed = [flavor for flavor in built if find_spec(flavor) is not None]
     if not installed:
         raise _missing_package(built[0], built[0])
     devices = compute_capabilities()
@@ -136,34 +136,34 @@ def engine_flavour(bundle: Bundle) -> Flavour:
         raise UserError(
             "expected a CUDA device for TensorRT, found none; use --provider cpu, or run where there is a GPU"
         )
-    for flavour in installed:
-        targets = _targets(bundle, flavour)
+    for flavor in installed:
+        targets = _targets(bundle, flavor)
         if devices[0] in targets or "current" in targets:
-            _require_torch(flavour)
-            return flavour
+            _require_torch(flavor)
+            return flavor
     raise UserError(
         f"expected engines for compute capability {devices[0]} of this GPU, found engines for "
         f"{', '.join(_targets(bundle, installed[0]))}; export with --engine trt on this machine"
     )
 
 
-def _require_torch(flavour: Flavour) -> None:
+def _require_torch(flavor: Flavor) -> None:
     """It holds the device buffers of an engine's inputs and outputs."""
     if find_spec("torch") is None:
-        raise _missing_package("torch", flavour)
+        raise _missing_package("torch", flavor)
 
 
-def _missing_package(name: str, flavour: Flavour) -> UserError:
-    extra = "gpu" if flavour == "tensorrt" else "rtx"
+def _missing_package(name: str, flavor: Flavor) -> UserError:
+    extra = "gpu" if flavor == "tensorrt" else "rtx"
     return UserError(
         f"expected the Python package {name} for this bundle's engines, found none; "
         f'pip install "asap-export[{extra}]"'
     )
 
 
-def _has_engines(bundle: Bundle, flavour: Flavour) -> bool:
-    return all(bundle.engines(graph, flavour) for graph in get_args(EngineGraph))
+def _has_engines(bundle: Bundle, flavor: Flavor) -> bool:
+    return all(bundle.engines(graph, flavor) for graph in get_args(EngineGraph))
 
 
-def _targets(bundle: Bundle, flavour: Flavour) -> tuple[str, ...]:
-    return bundle.engines("decoder", flavour)[0].compute_capabilities
+def _targets(bundle: Bundle, flavor: Flavor) -> tuple[str, ...]:
+    return bundle.engines("decoder", flavor)[0].compute_capabilities

@@ -1,6 +1,6 @@
 """Graphs in TensorRT or TensorRT-RTX: an engine of the bundle, with torch tensors as device buffers.
 
-Both flavours have the same Python interface; torch is imported here alone, and only when an engine is opened.
+Both flavors have the same Python interface; torch is imported here alone, and only when an engine is opened.
 """
 
 import importlib
@@ -43,7 +43,7 @@ class TensorRtSession:
         import torch
 
         self._torch = torch
-        self._trt: Any = importlib.import_module(info.flavour)
+        self._trt: Any = importlib.import_module(info.flavor)
         self._info, self._graph = info, graph
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)  # must outlive runtime and engine
         self._runtime = self._trt.Runtime(self._logger)
@@ -51,7 +51,7 @@ class TensorRtSession:
             self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise UserError(
-                f"expected an engine for {info.flavour} {self._trt.__version__} in {file}, found one of "
+                f"expected an engine for {info.flavor} {self._trt.__version__} in {file}, found one of "
                 f"{info.tensorrt_version} that it cannot load; export again with --engine trt on this machine"
             )
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -187,7 +187,7 @@ def test_the_published_schema_names_every_field_and_no_other() -> None:
 
 
 def test_another_version_is_refused_by_its_number_not_by_its_form() -> None:
-    with pytest.raises(BundleError, match=r"expected schema version 4 .*, found 3; use the asap-export"):
+    with pytest.raises(BundleError, match=r"expected schema version 5 .*, found 3; use the asap-export"):
         Manifest.parse('{"schema_version": 3, "something": "else"}')
 
 

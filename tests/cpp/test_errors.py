@@ -253,7 +253,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         f"{name}, missing": missing(name)
         for name in ("embed_tokens.onnx", "decoder.cpu.onnx", "manifest.json", WEIGHTS)
     },
-    "a later schema": edited(lambda document: document.update(schema_version=5)),
+    "a later schema": edited(lambda document: document.update(schema_version=6)),
     "an earlier schema": edited(lambda document: document.update(schema_version=2)),
     "a value of another kind": edited(lambda document: document["model"].update(layers="eight")),
     "a field less": edited(lambda document: document.pop("prompt")),
@@ -281,7 +281,7 @@ def test_a_damaged_bundle(copied: Path, fault: str) -> None:
     assert cpp_line(copied, "--prompt", "x", "--provider", "cpu") == line
 
 
-@pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 4, "graphs": {'])
+@pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 5, "graphs": {'])
 def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
     """Each JSON parser says in its own words what is wrong; the rest of the line is the same."""
     (copied / "manifest.json").write_text(text)

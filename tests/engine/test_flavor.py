@@ -53,7 +53,7 @@ def test_tensorrt_without_a_gpu_points_to_the_other(machine):
         find_flavor("auto")
 
 
-def test_an_unknown_flavour_is_refused():
+def test_an_unknown_flavor_is_refused():
     with pytest.raises(UserError, match="expected flavor auto, tensorrt or tensorrt_rtx, found lite"):
         find_flavor("lite")
 
@@ -89,5 +89,5 @@ def test_capabilities_that_cannot_be_met_are_refused(machine):
     machine(["tensorrt_rtx", "tensorrt"])
     with pytest.raises(UserError, match="expected a CUDA GPU for compute_capability current"):
         target_capabilities("tensorrt_rtx", ["current"])
-    with pytest.raises(UserError, match="expected no compute_capability with flavour tensorrt"):
+    with pytest.raises(UserError, match="expected no compute_capability with flavor tensorrt"):
         target_capabilities("tensorrt", ["8.9"])

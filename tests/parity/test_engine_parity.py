@@ -52,7 +52,7 @@ def engines(monkeypatch, tmp_path):
 
         form = DecoderForm("decoder.engine", merged=f"hidden_states.{CUT}" if parts else None)
         monkeypatch.setattr(subject, "choose_provider", lambda *_: "tensorrt")
-        monkeypatch.setattr(subject, "engine_flavour", lambda *_: "tensorrt_rtx")
+        monkeypatch.setattr(subject, "engine_flavor", lambda *_: "tensorrt_rtx")
         monkeypatch.setattr(subject, "open_sessions", sessions)
         monkeypatch.setattr(subject.DecoderForm, "of_engines", lambda *_: form)
         return verify(bundle, provider="tensorrt", images=IMAGES, max_new_tokens=2)

@@ -9,14 +9,14 @@ from bundle_cases import example_manifest
 from asap_export.bundle import Bundle, EngineInfo, EnginePart
 from asap_export.errors import UserError
 from asap_export.runtime import providers
-from asap_export.runtime.providers import choose_provider, engine_flavour
+from asap_export.runtime.providers import choose_provider, engine_flavor
 
 
-def bundle(tmp_path, *flavours: str, capabilities: tuple[str, ...] = ("8.6", "12.0"), dtype="fp16") -> Bundle:
+def bundle(tmp_path, *flavors: str, capabilities: tuple[str, ...] = ("8.6", "12.0"), dtype="fp16") -> Bundle:
     engines = tuple(
-        EngineInfo(graph, f"engines/{graph}.{flavour}.engine", flavour, "1.0", capabilities, ())
+        EngineInfo(graph, f"engines/{graph}.{flavor}.engine", flavor, "1.0", capabilities, ())
         for graph in ("vision_encoder", "embed_tokens", "decoder")
-        for flavour in flavours
+        for flavor in flavors
     )
     return Bundle(tmp_path, replace(example_manifest(), engines=engines, dtype=dtype))
 
@@ -48,10 +48,10 @@ def test_engines_come_before_onnx_runtime_where_they_fit(tmp_path, machine) -> N
     assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "cpu"
 
 
-def test_the_flavour_whose_engines_fit_the_device_is_taken(tmp_path, machine) -> None:
+def test_the_flavor_whose_engines_fit_the_device_is_taken(tmp_path, machine) -> None:
     machine(devices=("9.0",), packages=("tensorrt", "tensorrt_rtx", "torch"))
-    assert engine_flavour(bundle(tmp_path, "tensorrt", capabilities=("current",))) == "tensorrt"
-    assert engine_flavour(bundle(tmp_path, "tensorrt_rtx", capabilities=("9.0",))) == "tensorrt_rtx"
+    assert engine_flavor(bundle(tmp_path, "tensorrt", capabilities=("current",))) == "tensorrt"
+    assert engine_flavor(bundle(tmp_path, "tensorrt_rtx", capabilities=("9.0",))) == "tensorrt_rtx"
 
 
 def test_tensorrt_that_cannot_run_says_what_is_missing(tmp_path, machine) -> None:

@@ -10,9 +10,9 @@ from asap_export.runtime.tensorrt_session import TensorRtSession
 torch = pytest.importorskip("torch")
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
-def test_the_bindings_have_every_name_the_session_uses(flavour: str) -> None:
-    trt = pytest.importorskip(flavour)
+@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt_rtx"])
+def test_the_bindings_have_every_name_the_session_uses(flavor: str) -> None:
+    trt = pytest.importorskip(flavor)
     assert trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
     assert trt.TensorIOMode.OUTPUT != trt.TensorIOMode.INPUT
     assert trt.TensorLocation.HOST != trt.TensorLocation.DEVICE

@@ -38,16 +38,16 @@ def measure_onnxruntime(setting: Setting, steps: Steps) -> None:
 
 
 def measure_tensorrt(setting: Setting, steps: Steps) -> None:
-    """Each flavour of TensorRT that is installed: build, load, run."""
-    for flavour in FLAVOURS:
-        if steps.run(f"{flavour}: installed", lambda flavour=flavour: _installed(flavour, setting)) is None:
+    """Each flavor of TensorRT that is installed: build, load, run."""
+    for flavor in FLAVOURS:
+        if steps.run(f"{flavor}: installed", lambda flavor=flavor: _installed(flavor, setting)) is None:
             continue
         if setting.bundle is not None:
-            steps.run(f"{flavour}: given bundle", lambda: _checked(setting.bundle, setting, "tensorrt"))
+            steps.run(f"{flavor}: given bundle", lambda: _checked(setting.bundle, setting, "tensorrt"))
             continue
         for dtype in ("fp16", "bf16"):
-            options = {"engine": "trt", "flavor": flavour, "dtype": dtype}
-            step = f"{flavour}: demo, {dtype}"
+            options = {"engine": "trt", "flavor": flavor, "dtype": dtype}
+            step = f"{flavor}: demo, {dtype}"
             steps.run(step, lambda options=options: _demo(setting, "tensorrt", **options))
 
 
@@ -72,12 +72,12 @@ def _cuda_provider(setting: Setting) -> dict[str, Any]:
     return {"said": f"ONNX Runtime {onnxruntime.__version__}", "providers": found}
 
 
-def _installed(flavour: str, setting: Setting) -> dict[str, Any]:
-    _need((flavour, *NEEDED))
+def _installed(flavor: str, setting: Setting) -> dict[str, Any]:
+    _need((flavor, *NEEDED))
     if setting.rehearsal:
         raise Absent("no CUDA device in a rehearsal")
-    trt = __import__(flavour)
-    return {"said": f"{flavour} {trt.__version__}"}
+    trt = __import__(flavor)
+    return {"said": f"{flavor} {trt.__version__}"}
 
 
 def _demo(setting: Setting, provider: str, **options: Any) -> dict[str, Any]:

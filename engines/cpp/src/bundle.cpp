@@ -164,11 +164,11 @@ void check_folder(fs::path const& folder) {
 
 }  // namespace
 
-std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string const& flavour) const {
+std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string const& flavor) const {
     std::map<std::int64_t, EngineInfo> parts;
     std::set<std::int64_t> of;
     for (auto const& engine : manifest.engines) {
-        if (engine.graph != graph || engine.flavour != flavour) continue;
+        if (engine.graph != graph || engine.flavor != flavor) continue;
         if (!engine.part) return {engine};
         parts[engine.part->number] = engine;
         of.insert(engine.part->of);

@@ -27,8 +27,8 @@ struct Bundle {
     }
 
     /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the
-    /// bundle has none of this flavour, or not every part.
-    std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavour) const;
+    /// bundle has none of this flavor, or not every part.
+    std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavor) const;
 };
 
 /// The bundle in a folder: all sizes are checked, and the hashes of all but weights and engines. Throws

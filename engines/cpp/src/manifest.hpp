@@ -123,7 +123,7 @@ struct EnginePart {
 struct EngineInfo {
     std::string graph;
     std::string file;
-    std::string flavour;  // "tensorrt", "tensorrt_rtx"
+    std::string flavor;  // "tensorrt", "tensorrt_rtx"
     std::string tensorrt_version;
     std::vector<std::string> compute_capabilities;  // "8.6", "12.0", or "current"
     std::vector<Profile> profiles;

@@ -186,7 +186,7 @@ template <typename Visit>
 void fields(Visit& visit, EngineInfo& engine) {
     visit("graph", engine.graph, Words{{"decoder", "embed_tokens", "vision_encoder"}});
     visit("file", engine.file, kPath);
-    visit("flavour", engine.flavour, Words{{"tensorrt", "tensorrt_rtx"}});
+    visit("flavor", engine.flavor, Words{{"tensorrt", "tensorrt_rtx"}});
     visit("tensorrt_version", engine.tensorrt_version, kName);
     visit("compute_capabilities", engine.compute_capabilities, kList, kName);
     visit("profiles", engine.profiles, kFilled);

@@ -36,9 +36,9 @@ Sessions open_engines(Bundle const& bundle, LoadOptions const&) {
 }
 #endif
 
-bool has_engines(Bundle const& bundle, char const* flavour) {
+bool has_engines(Bundle const& bundle, char const* flavor) {
     for (char const* const graph : {"vision_encoder", "embed_tokens", "decoder"})
-        if (bundle.engines(graph, flavour).empty()) return false;
+        if (bundle.engines(graph, flavor).empty()) return false;
     return true;
 }
 

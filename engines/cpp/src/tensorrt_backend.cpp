@@ -22,7 +22,7 @@ namespace {
 
 namespace trt = nvinfer1;
 
-constexpr char const* kFlavour = ASAP_TENSORRT_FLAVOUR;  // of the library that is linked
+constexpr char const* kFlavor = ASAP_TENSORRT_FLAVOUR;  // of the library that is linked
 
 /// Keeps TensorRT's last error for our message; nothing is printed.
 class Logger final : public trt::ILogger {
@@ -118,7 +118,7 @@ public:
         MappedFile const plan(file);
         engine_.reset(shared_->runtime->deserializeCudaEngine(plan.data(), plan.size()));
         if (!engine_)
-            throw Error("expected an engine for " + info_.flavour + " " + std::to_string(NV_TENSORRT_MAJOR) + "." +
+            throw Error("expected an engine for " + info_.flavor + " " + std::to_string(NV_TENSORRT_MAJOR) + "." +
                         std::to_string(NV_TENSORRT_MINOR) + " in " + file.string() + ", found one of " +
                         info_.tensorrt_version +
                         " that it cannot load; export again with --engine trt on this machine");
@@ -232,7 +232,7 @@ std::unique_ptr<GraphSession> open_engine(std::shared_ptr<Shared> const& shared,
                                           std::string const& graph) {
     GraphInfo const& whole = bundle.manifest.graphs.at(graph);
     std::vector<Link> links;
-    for (EngineInfo const& engine : bundle.engines(graph, kFlavour)) {
+    for (EngineInfo const& engine : bundle.engines(graph, kFlavor)) {
         auto const& inputs = engine.part ? engine.part->inputs : whole.inputs;
         Link link{std::make_unique<TensorRtSession>(shared, bundle.file(engine.file), engine, inputs), {}};
         for (TensorInfo const& input : inputs) link.inputs.push_back(input.name);
@@ -253,13 +253,13 @@ std::string listed(std::vector<std::string> const& names) {
 
 void check_tensorrt(Bundle const& bundle) {
     for (char const* const graph : {"vision_encoder", "embed_tokens", "decoder"})
-        if (bundle.engines(graph, kFlavour).empty())
-            throw Error("expected " + std::string(kFlavour) + " engines in " + bundle.path.string() +
+        if (bundle.engines(graph, kFlavor).empty())
+            throw Error("expected " + std::string(kFlavor) + " engines in " + bundle.path.string() +
                         ", found none; export with --engine trt, or use --provider cpu or cuda");
     auto const devices = compute_capabilities();
     if (devices.empty())
         throw Error("expected a CUDA device for TensorRT, found none; use --provider cpu, or run where there is a GPU");
-    auto const targets = bundle.engines("decoder", kFlavour).front().compute_capabilities;
+    auto const targets = bundle.engines("decoder", kFlavor).front().compute_capabilities;
     auto const has = [&](std::string const& name) {
         return std::find(targets.begin(), targets.end(), name) != targets.end();
     };

@@ -18,7 +18,7 @@ EngineInfo engine(std::string const& file, std::optional<std::int64_t> number = 
     EngineInfo info;
     info.graph = "decoder";
     info.file = file;
-    info.flavour = "tensorrt";
+    info.flavor = "tensorrt";
     if (number) info.part = EnginePart{*number, of, {0, 0}, {}, {}};
     return info;
 }
