@@ -10,9 +10,11 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+import torch._dynamo.config
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from asap_export.graph.canonical import canonical_operators, canonical_translations
 from asap_export.graph.operators import OPSET_VERSION, translations
 from asap_export.model.decoder import Decoder
 from asap_export.model.embedding import TokenEmbedding
@@ -152,8 +154,11 @@ def trace(plan: GraphPlan, on_layer: Callable[[int, int], None] = lambda done, t
     """
     quiet = io.StringIO()
     with (
+        canonical_operators(plan.module),
         _told_of_layers(plan.module, on_layer),
         torch.no_grad(),
+        # made for static sizes; with symbolic ones, looking up takes longer than computing anew
+        torch._dynamo.config.patch(fake_tensor_cache_enabled=False),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(quiet),
         _silent("torch.onnx", "torch.export"),
@@ -164,7 +169,7 @@ def trace(plan: GraphPlan, on_layer: Callable[[int, int], None] = lambda done, t
             _map(plan.arguments, lambda entry: entry.example),
             dynamo=True,
             opset_version=OPSET_VERSION,
-            custom_translation_table=translations(),
+            custom_translation_table=translations() | canonical_translations(),
             dynamic_shapes=_dynamic_shapes(plan),
             optimize=False,  # folding constants needs weights, and there are none
             verbose=False,

@@ -18,7 +18,7 @@ from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
 from asap_export.graph.quantize import Linear, linear_layers, quantize_layers, reason_to_stay
 from asap_export.graph.simplify import simplify
-from asap_export.graph.skeleton import canonical_operators, weightless_model
+from asap_export.graph.skeleton import weightless_model
 from asap_export.graph.trace import GraphPlan, decoder_plan, embedding_plan, trace, vision_plan
 from asap_export.graph.unread import unread_weights
 from asap_export.graph.weights import Linker, place_weights
@@ -113,8 +113,7 @@ class _GraphWriter:
             report(0.3 * done / total, rest)
 
         report(0.0, "trace")
-        with canonical_operators(self.llava):
-            model = trace(plan, traced)
+        model = trace(plan, traced)
         report(0.7, "simplify and check")
         name_values(model, plan)
         simplify(model)

@@ -46,15 +46,16 @@ def attend(
     """
     if observe is not None:
         attention_mask = observe(query, key, scaling).to(query.dtype)
-    output = nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=attention_mask,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    output = scaled_dot_product(query, key, value, attention_mask, scaling)
     return output.transpose(1, 2).contiguous(), None
+
+
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """What a trace writes as one node: [B, H, T, d], from what ``attend`` was given."""
+    grouped = query.shape[1] != key.shape[1]
+    return nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped
+    )
 
 
 AttentionInterface.register(ATTENTION, attend)
