@@ -45,6 +45,15 @@ def test_answers_repeat_alike(fp16_bundle: Path) -> None:
 
 
 def test_a_wrong_turn_ends_a_script(fp16_bundle: Path) -> None:
-    turns = "/image nowhere.png\nWhat is this?\nAnd this?\n"
-    done = infer(fp16_bundle, "--chat", text=turns, status=2)
+    done = infer(fp16_bundle, "--chat", text="/image nowhere.png\nWhat is this?\n", status=2)
     assert done.stderr == "error: expected an image file at nowhere.png, found nothing; check the path\n"
+
+
+def test_an_unknown_command_is_no_question(fp16_bundle: Path) -> None:
+    done = infer(fp16_bundle, "--chat", text="/help\n/imag cat.png\n", status=2)
+    unknown = "error: expected a question or a command, found /imag; /help lists the commands\n"
+    assert (
+        done.stdout == ""
+        and done.stderr.startswith("A line is a question.")
+        and done.stderr.endswith(unknown)
+    )

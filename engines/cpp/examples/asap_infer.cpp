@@ -5,9 +5,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -17,6 +19,7 @@
 #include <string>
 #include <system_error>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <asap/asap.hpp>
@@ -40,7 +43,11 @@ constexpr char const* kUsage =
     "  --repeat N            answer N times, for timings\n"
     "  --json                answer, token ids, kept places and timings as JSON; a list with --repeat\n"
     "  --version, --help\n";
-constexpr char const* kChatHelp = "A line is a question; /image FILE brings an image to the next one, /exit ends.\n";
+constexpr char const* kChatHelp =
+    "A line is a question.\n"
+    "  /image FILE  an image for the next question; repeat it for several\n"
+    "  /help        this text\n"
+    "  /exit        ends the chat\n";
 
 struct Arguments {
     std::string bundle;
@@ -194,29 +201,56 @@ void show(asap::Answer const& answer, asap::Provider provider, bool json) {
     std::cerr << summary(answer, provider) << '\n';
 }
 
+/// A line's first word, and what comes behind it, without the blanks around either.
+std::pair<std::string, std::string> command_of(std::string const& line) {
+    auto const first = line.find_first_not_of(' ');
+    auto const end = std::min(line.find(' ', first), line.size());
+    auto const rest = line.find_first_not_of(' ', end);
+    if (rest == std::string::npos) return {line.substr(first, end - first), ""};
+    return {line.substr(first, end - first), line.substr(rest, line.find_last_not_of(' ') + 1 - rest)};
+}
+
+std::string existing_file(std::string const& name) {
+    if (name.empty()) throw asap::Error("expected a file after /image, found none; give one, such as /image cat.png");
+    if (!std::filesystem::is_regular_file(name))
+        throw asap::Error("expected an image file at " + name + ", found nothing; check the path");
+    return name;
+}
+
 /// Turns until /exit or the end of stdin; an error ends a script, but not a person's conversation.
 void converse(asap::Model const& model, Arguments const& given, asap::TextCallback const& on_text) {
     auto conversation = model.chat();
     bool const at_terminal = isatty(STDIN_FILENO) == 1;
     std::vector<asap::ImageSource> images = given.images;
     auto const ask = [&](std::string const& text) {
+        auto const answered = conversation.ask(images, text, given.options, on_text);
+        images.clear();  // those of a question that failed wait for another
+        show(answered, model.provider(), given.json);
+    };
+    auto const follow = [&](std::string const& line) {
+        auto const [command, rest] = command_of(line);
+        if (command == "/help")
+            std::cerr << kChatHelp;
+        else if (command == "/image")
+            images.emplace_back(existing_file(rest));
+        else if (command[0] == '/')
+            throw asap::Error("expected a question or a command, found " + command + "; /help lists the commands");
+        else
+            ask(line);
+    };
+    auto const turn = [&](auto const& act, std::string const& line) {
         try {
-            auto const answered = conversation.ask(images, text, given.options, on_text);
-            images.clear();  // those of a question that failed wait for another
-            show(answered, model.provider(), given.json);
+            act(line);
         } catch (asap::Error const& error) {
             if (!at_terminal) throw;
             std::cerr << "error: " << error.what() << '\n';
         }
     };
     if (at_terminal) std::cerr << kChatHelp;
-    if (given.prompt) ask(*given.prompt);
+    if (given.prompt) turn(ask, *given.prompt);
     for (std::string line; std::getline(std::cin, line);) {
         if (line == "/exit" || line == "/quit") return;
-        if (line.rfind("/image ", 0) == 0)
-            images.emplace_back(line.substr(7));
-        else if (!line.empty())
-            ask(line);
+        if (line.find_first_not_of(' ') != std::string::npos) turn(follow, line);
     }
 }
 
