@@ -35,10 +35,13 @@ def run(
 
 
 def refused(
-    *arguments: str | Path, folder: Path | None = None, environment: dict[str, str] | None = None
+    *arguments: str | Path,
+    folder: Path | None = None,
+    text: str = "",
+    environment: dict[str, str] | None = None,
 ) -> str:
     """The one line that wrong input gets: exit status 2, nothing on stdout, no traceback."""
-    return the_refusal(run(*arguments, folder=folder, status=2, environment=environment))
+    return the_refusal(run(*arguments, folder=folder, status=2, text=text, environment=environment))
 
 
 def the_refusal(done: subprocess.CompletedProcess[str]) -> str:

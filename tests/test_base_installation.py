@@ -22,11 +22,11 @@ from asap_export.runtime.request import Request
 
 model = asap_export.load(sys.argv[1], "cpu")
 print(model.generate([sys.argv[2]], "What is on the mat?", max_new_tokens=3).token_ids)
-requests = [Request(text, (sys.argv[2],), 3) for text in ("What is on the mat?", "Why?")]
+requests = [Request((sys.argv[2],), text, 3) for text in ("What is on the mat?", "Why?")]
 print(model.generate_batch(requests)[0].token_ids)
 chat = model.chat()
-print(chat.ask("What is on the mat?", sys.argv[2], max_new_tokens=3).token_ids)
-chat.ask("Why?", max_new_tokens=3)
+print(chat.ask(sys.argv[2], "What is on the mat?", max_new_tokens=3).token_ids)
+chat.ask((), "Why?", max_new_tokens=3)
 """
 
 

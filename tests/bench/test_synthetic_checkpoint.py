@@ -63,7 +63,7 @@ def test_at_any_scale_heads_share_keys_as_before_and_no_block_is_half_full(name,
 
 @pytest.mark.parametrize(("scale", "layers"), [(0, None), (1.5, None), (0.5, 0)])
 def test_what_is_no_scale_or_depth_is_refused(scale, layers):
-    with pytest.raises(UserError, match=r"^expected --(scale|layers) "):
+    with pytest.raises(UserError, match=r"^expected (scale in|layers of) "):
         scaled_shape(presets()["llava-v1.6-vicuna-7b"].decoder, scale, layers)
 
 

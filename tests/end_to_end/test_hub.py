@@ -35,8 +35,9 @@ def test_an_export_from_the_hub_is_pinned_and_takes_its_preset_s_limits(hub: Hub
     options = ("--model", PUBLIC, "--revision", "main", "--dense", "--max-batch", "1")
     done = run(*options, folder=work, environment=environment)
     assert done.stderr.startswith(f"Download {PUBLIC}: ")
-    assert "max batch 1, max images 2, max text 1,312, max new tokens 1,024" in done.stdout
     bundle = work / "llama3-llava-next-8b-hf.bundle"
+    limits = "max batch 1, max images 2, max text 1,312, max new tokens 1,024"
+    assert limits in run("inspect", bundle).stdout
     source = json.loads((bundle / "manifest.json").read_text())["source"]
     (exported,) = hub.repositories[PUBLIC]
     assert (source["id"], source["revision"]) == (PUBLIC, exported.commit)

@@ -172,7 +172,7 @@ def test_only_linear_layers_of_the_decoder_are_quantized_and_nothing_is_stored_t
 def test_an_export_prints_what_is_quantized_and_what_stays(checkpoint, tmp_path):
     """The short checkpoint's MLP has 352 inputs, which blocks of 64 do not divide."""
     bundle = tmp_path / "bundle"
-    said = run("--model", checkpoint, "--quantize", "int4", "--output", bundle).stdout
+    said = " ".join(run("--model", checkpoint, "--quantize", "int4", "--output", bundle).stdout.split())
     assert "3 q_proj, 3 k_proj, 3 v_proj, 3 o_proj, 3 gate_proj, 3 up_proj, lm_head: blocks of 64" in said
     assert "down_proj.weight and 2 like it: 352 inputs are no multiple of the block size 64" in said
     assert json.loads((bundle / "manifest.json").read_text())["quantization"] == {"bits": 4, "block_size": 64}

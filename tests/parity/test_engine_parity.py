@@ -9,7 +9,7 @@ import pytest
 from test_bundle_parity import noisy_layer, reversed_scores
 
 from asap_export.engine.split import split_decoder
-from asap_export.parity import subject, verify
+from asap_export.parity import compared, verify
 from asap_export.parity.forms import DecoderForm
 from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
@@ -51,10 +51,10 @@ def engines(monkeypatch, tmp_path):
             return Sessions(*others, decoder())
 
         form = DecoderForm("decoder.engine", merged=f"hidden_states.{CUT}" if parts else None)
-        monkeypatch.setattr(subject, "choose_provider", lambda *_: "tensorrt")
-        monkeypatch.setattr(subject, "engine_flavor", lambda *_: "tensorrt_rtx")
-        monkeypatch.setattr(subject, "open_sessions", sessions)
-        monkeypatch.setattr(subject.DecoderForm, "of_engines", lambda *_: form)
+        monkeypatch.setattr(compared, "choose_provider", lambda *_: "tensorrt")
+        monkeypatch.setattr(compared, "engine_flavor", lambda *_: "tensorrt_rtx")
+        monkeypatch.setattr(compared, "open_sessions", sessions)
+        monkeypatch.setattr(compared.DecoderForm, "of_engines", lambda *_: form)
         return verify(bundle, provider="tensorrt", images=IMAGES, max_new_tokens=2)
 
     return engines

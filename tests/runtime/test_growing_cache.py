@@ -88,7 +88,7 @@ def test_a_batch_in_which_a_row_ends_goes_on_in_its_buffers(bundle, request, mon
     model = growing(request.getfixturevalue(bundle))
     prompts = [model.reader.read(text, [MAT], True) for text in ("What is it?", "What is on?", "Who is on?")]
     assert len({len(prompt.input_ids) for prompt in prompts}) == 1
-    requests = [Request("", (), most) for most in (2, 40, 20)]
+    requests = [Request((), "", most) for most in (2, 40, 20)]
     used, copies = [], []
     claimed, content = Buffers.claimed, Buffers.content
     monkeypatch.setattr(
@@ -107,7 +107,7 @@ def test_a_batch_in_which_a_row_ends_goes_on_in_its_buffers(bundle, request, mon
     for prompt, asked, answer in zip(prompts, requests, answers, strict=True):
         assert model.answer([prompt], [asked])[0][0].token_ids == answer.token_ids
 
-    later = [Request("", (), 8)] * 3
+    later = [Request((), "", 8)] * 3
     texts = [model.reader.read(text, (), False) for text in ("And now?", "And how?", "And who?")]
     said = [answer.token_ids for answer in model.answer(texts, later, cache=cache)[0]]
     for row, (prompt, asked, text) in enumerate(zip(prompts, requests, texts, strict=True)):

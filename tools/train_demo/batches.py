@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from asap_export.model.anyres import TileGeometry, best_resolution, packing, visual_token_count
-from asap_export.scenes import KINDS, Question, Scene, scene
+from asap_export.scenes import KINDS, Scene, SceneQuestion, scene
 from asap_export.scenes.drawing import coverage, draw
 from asap_export.scenes.things import COLORS, DIGITS, SHAPES, WORDS, Size, layout
 
@@ -118,7 +118,7 @@ class Writer:
     def _ids(self, image: str, text: str) -> list[int]:
         return self.tokenizer.encode(f"USER: {image}{text} ASSISTANT:").ids
 
-    def written(self, question: Question) -> tuple[list[int], int]:
+    def written(self, question: SceneQuestion) -> tuple[list[int], int]:
         """Ids behind the common prefix, the answer and its end included, and how many of them the answer takes."""
         key = question.text, question.answer
         if key not in self._known:
