@@ -55,6 +55,17 @@ def random_checkpoint(shared) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_checkpoint(shared) -> Path:
+    """The first three layers of the random checkpoint, for what needs no more: a faster export."""
+    from short_checkpoint import write_short_checkpoint
+
+    with FileLock(shared / "short.lock"):
+        if not (shared / "short").exists():
+            write_short_checkpoint(shared / "short")
+    return shared / "short"
+
+
+@pytest.fixture(scope="session")
 def exported(shared, random_checkpoint) -> Callable[..., Path]:
     """Bundles by name, of the random checkpoint or another; workers wait for each other and share them."""
     from asap_export.exporter import ExportRequest, export

@@ -115,11 +115,16 @@ def eval_command(
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
         typer.Option(
-            "--dtype", help="Of a checkpoint's arithmetic; by default fp32 on the CPU, and its own on a GPU."
+            "--dtype",
+            help="Number format in which PyTorch computes with a checkpoint: fp32, fp16 or bf16.",
+            show_default="fp32 on the CPU, the checkpoint's own on a GPU",
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="Where PyTorch answers: cpu, cuda or cuda:N.")
+        str,
+        typer.Option(
+            "--device", metavar="DEVICE", help="Device on which PyTorch computes: cpu, cuda or cuda:N."
+        ),
     ] = "cpu",
     as_json: AsJson = False,
 ) -> None:

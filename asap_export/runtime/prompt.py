@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,8 @@ class Prompt:
     of all images in order; image_sizes: (height, width) of each image in pixels.
     """
 
-    input_ids: npt.NDArray[np.int64]
-    pixel_values: npt.NDArray[np.float32]
+    input_ids: npt.NDArray[np.int64] = field(repr=False)
+    pixel_values: npt.NDArray[np.float32] = field(repr=False)
     image_sizes: tuple[tuple[int, int], ...]
 
     def after(self, token_ids: Sequence[int]) -> "Prompt":

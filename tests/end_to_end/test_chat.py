@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -70,9 +71,9 @@ class Terminal:
         """Read until ``text`` is shown; returns what was shown on the way."""
         begin, end = len(self.shown), time.monotonic() + 120
         while text not in self.shown[begin:]:
-            assert time.monotonic() < end, self.shown
-            with suppress(OSError):  # the command has ended
-                self.shown += os.read(self._screen, 4096).decode(errors="replace")
+            ready, _, _ = select.select([self._screen], [], [], end - time.monotonic())
+            assert ready, f"expected {text!r}, found nothing more behind {self.shown!r}"
+            self.shown += os.read(self._screen, 4096).decode(errors="replace")
         return self.shown[begin:]
 
     def type(self, keys: str) -> None:
@@ -114,11 +115,12 @@ def test_a_person_goes_on_behind_mistakes_and_stopped_answers(pruned_bundle: Pat
 
         chat.type("Write without an end.\n")
         chat.until("Write without an end.\r\n")
-        time.sleep(2)  # it writes
+        chat.until(" ")  # it writes
         chat.type("\x03")
         chat.until(
             "stopped; the chat is as it was before this question\r\n> "
         )  # the answer may hold a "> " too
+        time.sleep(1)  # until Python reads keys: one that comes while the prompt is drawn waits for the next
         chat.type("\x03")
         chat.until("/exit or Ctrl-D ends the chat\r\n> ")
         chat.type("\x04")

@@ -44,13 +44,14 @@ def test_an_answer_longer_than_the_first_buffers_and_a_later_turn(bundle, reques
 @pytest.mark.parametrize(
     "passes", [("fused-attention", "skipped-cut"), ("blockwise-soft-mask", "skipped-cut")]
 )
-def test_caches_of_which_only_some_grow(random_checkpoint, pruned_bundle, tmp_path, passes) -> None:
+def test_caches_of_which_only_some_grow(short_checkpoint, exported, tmp_path, passes) -> None:
     """Left out, a pass leaves its layers' caches to be made anew; what was cut has to leave these, too."""
     request = ExportRequest(
-        model=str(random_checkpoint), output=tmp_path / "bundle", dtype="fp32", cpu_passes=passes
+        model=str(short_checkpoint), output=tmp_path / "bundle", dtype="fp32", cpu_passes=passes
     )
     export(request)
-    model, reference = growing(request.output), growing(pruned_bundle)
+    whole = exported("short-pruned", "fp32", short_checkpoint)
+    model, reference = growing(request.output), growing(whole)
     form = model.graphs.caches
     assert set(form.untrimmed) - set(form.growing)
     said = []
