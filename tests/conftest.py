@@ -11,15 +11,19 @@ from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# Triton reads it when a kernel is defined, so before any test imports one.
-os.environ.setdefault("TRITON_INTERPRET", "1")
-
 # A shell starts what it runs in the background with Ctrl-C ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What takes a test out of `make quick`: a bundle, as a fixture or as a parameter that names one; an import of what
 # exports or is there to be exported; programs, in C++ or of tools/.
-SLOW_IMPORTS = ("asap_export.export", "installed_command", "short_checkpoint", "faults")
+SLOW_IMPORTS = (
+    "asap_export.export",
+    "asap_export.graph.trace",
+    "asap_export.graph.write",
+    "installed_command",
+    "short_checkpoint",
+    "faults",
+)
 SLOW_FOLDERS = ("cpp", "tools")
 
 

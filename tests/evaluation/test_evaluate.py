@@ -131,6 +131,7 @@ def in_both(request_, tmp_path_factory):
     return evaluate(replace(request_, methods="asap,random", runtime="both", output=folder))
 
 
+@pytest.mark.slow  # exports
 def test_pytorch_and_onnx_runtime_give_the_same_answers(in_both):
     facts = in_both.facts
     assert facts["differences"] == []
