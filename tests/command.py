@@ -40,10 +40,10 @@ def run(
     return done
 
 
-def refused(*arguments: str | Path, folder: Path | None = None) -> str:
+def refused(*arguments: str | Path, folder: Path | None = None, text: str = "") -> str:
     """The one line that wrong input gets: exit status 2, nothing on stdout, no traceback, nothing left."""
     before = listing(folder) if folder else None
-    line = the_refusal(run(*arguments, folder=folder, status=2))
+    line = the_refusal(run(*arguments, folder=folder, text=text, status=2))
     if folder:
         assert listing(folder) == before
     return line

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from asap_export.checkpoint.checkpoint import Checkpoint
+from asap_export.checkpoint.foreign_code import refuse_foreign_code
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.spec import ModelSpec
@@ -31,10 +32,11 @@ TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bflo
 def load_processor(folder: Path) -> ProcessorMixin:
     """Tokenizer, image processor and chat template from the files in ``folder``; never from the network.
 
-    Raises UserError where files are missing or belong to another model.
+    Raises UserError where files are missing, belong to another model, or ask for code of their own.
     """
+    refuse_foreign_code(folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"expected the processor's files in {folder}, found: {reason}") from error
@@ -87,7 +89,11 @@ def load_model(checkpoint: Checkpoint, dtype: str, layers: int | None = None) ->
             text.layer_types = text.layer_types[:layers]
     with _quietly():
         model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint.folder, config=config, dtype=TORCH_DTYPES[dtype], local_files_only=True
+            checkpoint.folder,
+            config=config,
+            dtype=TORCH_DTYPES[dtype],
+            local_files_only=True,
+            trust_remote_code=False,
         )
     return model.eval()
 
