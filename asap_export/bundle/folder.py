@@ -127,6 +127,11 @@ class Bundle:
         return self.path / CHAT_TEMPLATE if CHAT_TEMPLATE in self.manifest.files else None
 
     @property
+    def has_chat_template(self) -> bool:
+        """Whether a question is put into a template; without one, a prompt is written whole."""
+        return self.manifest.prompt.template is not None or self.chat_template_path is not None
+
+    @property
     def parity_path(self) -> Path:
         """Where ``verify`` leaves its report; the file need not exist."""
         return self.path / PARITY

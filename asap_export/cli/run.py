@@ -43,6 +43,16 @@ def run_command(
             help="The question. Images come first, or where <image> marks stand in it.",
         ),
     ] = None,
+    template: Annotated[
+        bool,
+        typer.Option(
+            "--template/--no-template",
+            metavar=" ",
+            help="Put the question into the chat template, or take the prompt as it is, with an <image> mark for "
+            "each image.",
+            show_default="on where the bundle has one",
+        ),
+    ] = True,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.")
     ] = 256,
@@ -97,6 +107,8 @@ def run_command(
     """
     if prompt is None and not chat:
         raise UserError("expected --prompt TEXT, found none; give one, or --chat for a conversation")
+    if chat and not template:
+        raise UserError("expected --chat or --no-template, found both; a conversation needs the template")
     settings: Settings = {
         "temperature": temperature,
         "top_p": top_p,
@@ -108,7 +120,7 @@ def run_command(
 
     from asap_export.cli.chat import Chat
     from asap_export.runtime.images import read_image
-    from asap_export.runtime.model import load  # ONNX Runtime and transformers: seconds to import
+    from asap_export.runtime.model import load  # ONNX Runtime takes a moment to import
 
     images = [read_image(file) for file in image or ()]  # a wrong one is told before a large bundle is loaded
     model = load(bundle, provider)
@@ -123,7 +135,10 @@ def run_command(
         )
         asked.run(prompt)
     elif prompt is not None:
-        shown.answer(model.stream(images, prompt, max_new_tokens, **settings))
+        if template and not model.bundle.has_chat_template:
+            note("note: the bundle has no chat template; the prompt is taken as it is")
+            template = False
+        shown.answer(model.stream(images, prompt, max_new_tokens, template, **settings))
 
 
 @dataclass(frozen=True)

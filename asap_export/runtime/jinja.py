@@ -74,5 +74,5 @@ def _refusal(error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(
         f"expected a conversation that the chat template takes, found that it refuses: {reason}; write the whole "
-        "prompt yourself and turn the template off"
+        "prompt yourself, with --no-template"
     )

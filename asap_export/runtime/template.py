@@ -83,8 +83,8 @@ class WholeTemplate:
     def _rendered(self, turns: Sequence[Turn]) -> str:
         if self.render is None:
             raise UserError(
-                "expected a chat template among the processor's files, found none; write the whole prompt "
-                "yourself and turn the template off"
+                "expected a chat template in the bundle, found none; write the whole prompt yourself, "
+                "with --no-template"
             )
         messages: list[dict[str, Any]] = []
         for turn in turns:
