@@ -57,7 +57,7 @@ class PromptReader(ABC):
         in number or an image cannot be read.
         """
         self._check_marks(text, len(images), template)
-        rendered = self.template.first(text, len(images)) if template else text
+        rendered = self._checked(self.template.first(text, len(images)), len(images)) if template else text
         return self._prompt(rendered, images, special=self._takes_special(rendered))
 
     def read_each(self, texts: Sequence[str], image: ImageSource) -> list[Prompt]:
@@ -70,7 +70,7 @@ class PromptReader(ABC):
         prompts = [first]
         for text in texts[1:]:
             self._check_marks(text, 1, template=True)
-            rendered = self.template.first(text, 1)
+            rendered = self._checked(self.template.first(text, 1), 1)
             ids = self._expanded_ids(rendered, [visual], self._takes_special(rendered))
             prompts.append(replace(first, input_ids=ids))
         return prompts
@@ -84,7 +84,7 @@ class PromptReader(ABC):
         the answer is not repeated. Raises UserError like ``read``.
         """
         self._check_marks(text, len(images), template=True)
-        rest = self.template.later(history, text, len(images))
+        rest = self._checked(self.template.later(history, text, len(images)), len(images))
         if last_token in self._spec.eos_token_ids:
             rest = rest.removeprefix(self._token(last_token))
         return self._prompt(rest, images, special=False).after([last_token])
@@ -116,6 +116,15 @@ class PromptReader(ABC):
             f"image{'s' if images != 1 else ''}; add or remove marks"
             + (", or leave them all out" if template and images else "")
         )
+
+    def _checked(self, rendered: str, images: int) -> str:
+        """What a template wrote, with a mark for each image."""
+        if (marks := rendered.count(self.image_token)) != images:
+            raise UserError(
+                f"expected a chat template that writes one {self.image_token} mark per image, found {marks} for "
+                f"{images} image{'s' if images != 1 else ''}; put marks into the prompt yourself"
+            )
+        return rendered
 
     def _takes_special(self, rendered: str) -> bool:
         """As in transformers: a template that writes the first token itself must not get a second one."""

@@ -110,14 +110,19 @@ std::string PromptReader::rendered(TurnParts TemplateInfo::* turn, std::string c
     if (!manifest_.prompt.chat_template)
         throw Error(
             "expected a chat template in the bundle that needs no Jinja, found none; write the whole prompt "
-            "yourself and turn the template off");
+            "yourself, with --no-template (use_template)");
     TemplateInfo const& parts = *manifest_.prompt.chat_template;
     TurnParts const& part = parts.*turn;
     bool const marked = text.find(manifest_.prompt.image_token) != std::string::npos;
     std::string result = part.start;
     for (std::size_t i = 0; i < (marked ? 0 : images); ++i) result += part.image;
     if (!marked && images) result += part.after_images;
-    return result.append(parts.trims ? tokens::stripped(text) : std::string_view(text)).append(part.end);
+    result.append(parts.trims ? tokens::stripped(text) : std::string_view(text)).append(part.end);
+    if (std::size_t const marks = occurrences(result, manifest_.prompt.image_token); marks != images)
+        throw Error("expected a chat template that writes one " + manifest_.prompt.image_token +
+                    " mark per image, found " + std::to_string(marks) + " for " + std::to_string(images) + " image" +
+                    (images != 1 ? "s" : "") + "; put marks into the prompt yourself");
+    return result;
 }
 
 Inputs PromptReader::encoded(std::string const& rendered, std::vector<ImageSource> const& images, bool special) const {
