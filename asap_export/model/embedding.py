@@ -28,5 +28,6 @@ class TokenEmbedding(nn.Module):
         # Row 0 of zeros stands for "no visual token", so that N = 0 gathers from something.
         rows = torch.nn.functional.pad(image_features, (0, 0, 1, 0))
         visual = rows[torch.where(has_row, order, 0)]
-        text: Tensor = self.embed_tokens(input_ids)
+        # An image token's own id may have no row: checkpoints count it behind the vocabulary.
+        text: Tensor = self.embed_tokens(torch.where(has_row, 0, input_ids))
         return torch.where(has_row[:, :, None], visual, text)

@@ -15,6 +15,7 @@ from asap_export.runtime.graphs import Graphs, StepOutput
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request, Timings
 from asap_export.runtime.sampling import sample
+from asap_export.spec import ModelSpec
 
 __all__ = ["Generation", "decode", "generate", "kept_length", "left_padded", "tokens"]
 
@@ -94,11 +95,24 @@ class _Prefill:
     seconds: tuple[float, float, float]  # vision, embed, decoder
 
 
+def _check_ids(input_ids: Integers, spec: ModelSpec) -> None:
+    """Raise UserError for an id without an embedding; image tokens need none."""
+    outside = (input_ids < 0) | (input_ids >= spec.vocab_size)
+    unknown = input_ids[outside & (input_ids != spec.image_token_id)]
+    if unknown.size:
+        raise UserError(
+            f"expected token ids from 0 to {spec.vocab_size - 1}, found {unknown[0]}; "
+            "use the bundle's own tokenizer"
+        )
+
+
 def _prefill(
     graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache
 ) -> _Prefill:
     if not all(len(prompt.input_ids) for prompt in prompts):
         raise UserError("expected a prompt of at least 1 token, found an empty one; ask something")
+    for prompt in prompts:
+        _check_ids(prompt.input_ids, graphs.manifest.model)
     input_ids, new_mask = left_padded([prompt.input_ids for prompt in prompts])  # [B, T]
     visual_mask = input_ids == graphs.manifest.model.image_token_id  # [B, T]
     if visual_mask[:, -1].any():  # it could be pruned, and the logits are those of the last position
