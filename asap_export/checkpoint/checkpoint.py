@@ -1,6 +1,7 @@
 """A checkpoint, opened: its config, sizes, and the place of every weight, with no weight loaded."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Checkpoint:
 
     ``source`` is what the user called it ("demo", a folder or a hub id), ``revision`` the hub commit or None.
     ``tensors`` holds every parameter of transformers' current model class by its name there; tied parameters
-    share a place.
+    share a place. ``ignored`` names stored tensors that are no part of the model.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Checkpoint:
     config: PreTrainedConfig
     spec: ModelSpec
     tensors: dict[str, TensorPlace]
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,15 @@ def open_outlined(outline: Outline, progress: ProgressCallback = no_progress) ->
     shards = shard_names(place.folder)
     place.fetch(shards, progress)
     stored = [tensor for shard in shards for tensor in read_shard(place.folder / shard)]
-    tensors = by_parameter_name(stored, empty_model(config), str(place.folder))
-    spec = replace(outline.spec, dtype=_main_dtype(stored))
-    return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors)
+    tensors, ignored = by_parameter_name(stored, empty_model(config), str(place.folder))
+    spec = replace(outline.spec, dtype=_main_dtype(tensors.values()))
+    return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors, tuple(ignored))
 
 
-def _main_dtype(stored: list[TensorPlace]) -> Dtype:
-    """The dtype of most of the bytes: some checkpoints keep a few norms wider."""
-    nbytes: Counter[Dtype] = Counter()
-    for tensor in stored:
+def _main_dtype(weights: Iterable[TensorPlace]) -> Dtype:
+    """The dtype of most of the bytes: some checkpoints keep a few norms wider. No bundle is in float64."""
+    nbytes: Counter[str] = Counter()
+    for tensor in set(weights):
         nbytes[tensor.dtype] += tensor.nbytes
-    return nbytes.most_common(1)[0][0]
+    widest: dict[str, Dtype] = {"fp16": "fp16", "bf16": "bf16"}
+    return widest.get(nbytes.most_common(1)[0][0], "fp32")

@@ -1,5 +1,6 @@
 """What transformers loads from a checkpoint: the processor, and the whole model for the PyTorch reference."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,13 +25,15 @@ from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.spec import ModelSpec
 
-__all__ = ["TORCH_DTYPES", "check_processor", "load_model", "load_processor"]
+__all__ = ["TORCH_DTYPES", "check_processor", "load_model", "load_processor", "unsaid_settings"]
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def load_processor(folder: Path) -> ProcessorMixin:
+def load_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
     """Tokenizer, image processor and chat template from the files in ``folder``; never from the network.
+
+    What old files do not say of the vision tower comes from ``spec``, the model's.
 
     Raises UserError where files are missing, belong to another model, or ask for code of their own.
     """
@@ -38,17 +41,27 @@ def load_processor(folder: Path) -> ProcessorMixin:
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"expected the processor's files in {folder}, found: {reason}") from error
     if not isinstance(processor, LlavaNextProcessor | LlavaProcessor):
         found = type(processor).__name__
         raise UserError(f"expected a LlavaNextProcessor or LlavaProcessor in {folder}, found {found}")
-    if processor.patch_size is None or processor.vision_feature_select_strategy is None:
-        raise UserError(
-            f"expected patch_size and vision_feature_select_strategy in {folder / 'processor_config.json'}, "
-            "found none; copy them from config.json"
-        )
+    if processor.patch_size is None:
+        processor.patch_size = spec.patch_size
+    if processor.vision_feature_select_strategy is None:
+        processor.vision_feature_select_strategy = "full" if spec.class_token else "default"
+    if processor.chat_template is None:  # it may be among the tokenizer's settings alone
+        processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     return processor
+
+
+def unsaid_settings(folder: Path) -> list[str]:
+    """Settings of the vision tower that a processor needs and whose file in ``folder`` does not have them."""
+    try:
+        settings = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # transformers takes an older form, without the file
+        settings = {}
+    return [name for name in ("patch_size", "vision_feature_select_strategy") if name not in settings]
 
 
 def check_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
@@ -57,7 +70,7 @@ def check_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
     Old checkpoints lack the settings that counts depend on, and a count that is off by one would only show
     in the first answer.
     """
-    processor, side = load_processor(folder), spec.tile_size
+    processor, side = load_processor(folder, spec), spec.tile_size
     image = Image.new("RGB", (2 * side, side))
     try:
         inputs = processor(images=[image], text=[processor.image_token])

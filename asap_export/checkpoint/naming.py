@@ -4,7 +4,7 @@ Old checkpoints say ``language_model.model.layers...``, the current classes
 ``model.language_model.layers...``. The rules that bridge them are transformers' own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
@@ -14,7 +14,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from asap_export.checkpoint.shards import TensorPlace, same_bytes
 from asap_export.errors import UserError
 
-__all__ = ["by_parameter_name", "empty_model"]
+__all__ = ["by_parameter_name", "empty_model", "listed"]
 
 
 def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
@@ -23,13 +23,17 @@ def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
         return AutoModelForImageTextToText.from_config(config)
 
 
+_FLOATS = ("fp64", "fp32", "fp16", "bf16")
+
+
 def by_parameter_name(
     places: Iterable[TensorPlace], model: PreTrainedModel, origin: str
-) -> dict[str, TensorPlace]:
-    """Every parameter of ``model`` with its stored tensor, tied ones included; order of the model.
+) -> tuple[dict[str, TensorPlace], list[str]]:
+    """Every parameter of ``model`` with its stored tensor, tied ones included, in the order of the model; and the
+    names of stored tensors that are none of them, which transformers passes over too.
 
-    Raises UserError that names what is missing, unknown, of another shape, or tied and yet different; ``origin``
-    is said in it.
+    Raises UserError that names what is missing, of another shape or kind, or tied and yet different; ``origin`` is
+    said in it.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     # Constants that older versions stored and current ones compute.
@@ -46,16 +50,19 @@ def by_parameter_name(
     for tied, source in model.all_tied_weights_keys.items():
         _tie(found, tied, source)
     if missing := [name for name in wanted if name not in found]:
-        raise UserError(f"expected all weights of the model in {origin}, found no {_listed(missing)}")
-    if unknown:
-        raise UserError(f"expected only weights of the model in {origin}, found also {_listed(unknown)}")
+        raise UserError(f"expected all weights of the model in {origin}, found no {listed(missing)}")
     for name, shape in wanted.items():
         if found[name].shape != shape:
             raise UserError(
                 f"expected {name} of shape {list(shape)} as config.json says, "
                 f"found {list(found[name].shape)} in {found[name].file}"
             )
-    return {name: found[name] for name in wanted}
+        if found[name].dtype not in _FLOATS:
+            raise UserError(
+                f"expected {name} in floating point, found {found[name].dtype} in {found[name].file}; "
+                "give the checkpoint before quantization"
+            )
+    return {name: found[name] for name in wanted}, unknown
 
 
 def _tie(found: dict[str, TensorPlace], tied: str, source: str) -> None:
@@ -94,6 +101,7 @@ class _Renaming:
         return str(name)
 
 
-def _listed(names: list[str], most: int = 3) -> str:
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -9,27 +9,27 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from asap_export.errors import UserError
-from asap_export.spec import Dtype
 
 __all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "same_bytes", "shard_names"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-DTYPES: dict[str, Dtype] = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+_DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
 @dataclass(frozen=True)
 class TensorPlace:
     """One stored tensor: ``nbytes`` bytes from ``offset`` (counted from the start of the file), row-major.
 
-    ``name`` is the one in the file; ``dtype`` is "fp32", "fp16" or "bf16".
+    ``name`` is the one in the file; ``dtype`` is "fp64", "fp32", "fp16" or "bf16", and of what is no weight, such
+    as stored positions, the file's own word.
     """
 
     file: Path
     name: str
     offset: int
     nbytes: int
-    dtype: Dtype
+    dtype: str
     shape: tuple[int, ...]
 
 
@@ -39,6 +39,11 @@ def shard_names(folder: Path) -> list[str]:
     Raises UserError where the index is damaged or weights are stored in another format only.
     """
     if (folder / SINGLE).is_file() or not (folder / INDEX).is_file():
+        if not (folder / SINGLE).is_file() and (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"expected a whole model in {folder}, found a LoRA adapter; merge it into its base model first, "
+                "with PEFT's merge_and_unload and save_pretrained"
+            )
         if not (folder / SINGLE).is_file() and (pickled := sorted(folder.glob("*.bin"))):
             raise UserError(
                 f"expected safetensors weights in {folder}, found {pickled[0].name}; convert the checkpoint "
@@ -59,8 +64,8 @@ def shard_names(folder: Path) -> list[str]:
 def read_shard(file: Path) -> Iterator[TensorPlace]:
     """The places of all tensors of one safetensors file, in the order of its header.
 
-    Raises UserError where the file is missing, is no whole safetensors file, names a tensor twice, or holds
-    another dtype than float32, float16 and bfloat16. Reads no tensor.
+    Raises UserError where the file is missing, is no whole safetensors file, or names a tensor twice. Reads no
+    tensor.
     """
     _validate(file)
     with file.open("rb") as stream:
@@ -73,15 +78,9 @@ def read_shard(file: Path) -> Iterator[TensorPlace]:
             ) from error
     header.pop("__metadata__", None)
     for name, entry in header.items():
-        if entry["dtype"] not in DTYPES:
-            raise UserError(
-                f"expected float32, float16 or bfloat16 weights in {file}, found {entry['dtype']} in {name!r}; "
-                "give the checkpoint before quantization"
-            )
         first, last = entry["data_offsets"]
-        yield TensorPlace(
-            file, name, 8 + length + first, last - first, DTYPES[entry["dtype"]], tuple(entry["shape"])
-        )
+        dtype = _DTYPES.get(entry["dtype"], entry["dtype"])
+        yield TensorPlace(file, name, 8 + length + first, last - first, dtype, tuple(entry["shape"]))
 
 
 def same_bytes(one: TensorPlace, other: TensorPlace, piece: int = 1 << 24) -> bool:

@@ -10,10 +10,12 @@ import onnx
 from asap_export.bundle import Limits, PromptInfo
 from asap_export.bundle.refusals import check_output, require_space
 from asap_export.checkpoint.checkpoint import Checkpoint, Outline, open_outlined, outline_checkpoint
-from asap_export.checkpoint.loading import check_processor
+from asap_export.checkpoint.loading import check_processor, unsaid_settings
+from asap_export.checkpoint.naming import listed
 from asap_export.checkpoint.tokenizer import chat_template, tokenizer_json
 from asap_export.checkpoint.tokenizer_parts import refused_by_cpp
 from asap_export.engine import check_limits
+from asap_export.errors import UserError
 from asap_export.exporter.budget import budget_of, limits_of
 from asap_export.exporter.engines import EnginePlan, engine_target, plan_engines
 from asap_export.exporter.request import ExportRequest
@@ -112,6 +114,8 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
     disk += weights.total if engines else 0  # engines hold every weight once more
     require_space(disk, output)
     missing = dict(processed.missing)
+    if checkpoint.ignored:
+        missing["ignored"] = f"stored tensors that the model has not: {listed(checkpoint.ignored)}"
     cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
@@ -159,10 +163,20 @@ def _processor(outline: Outline) -> _Processed:
     if template and prompt.template is None:
         jinja = self_contained(template, processor.tokenizer.special_tokens_map)
     missing = {}
+    if unsaid := unsaid_settings(folder):
+        missing["processor"] = f"its files do not say {' and '.join(unsaid)}; taken from config.json"
     if template_refused is not None:
         missing["prompts"] = f"programs without Python write them whole: the chat template {template_refused}"
+    if template and (marks := _marks_for_an_image(whole)) != 1:
+        missing["images"] = (
+            f"the chat template writes {marks} marks for an image; questions have to bring {processor.image_token}"
+        )
     if (tokenizer_refused := refused_by_cpp(tokenizer)) is not None:
         missing["tokenizer"] = f"the C++ runtime takes token ids only: {tokenizer_refused}"
+    vocabulary = processor.tokenizer.get_vocab()
+    beyond = [word for word, token in vocabulary.items() if spec.vocab_size <= token != spec.image_token_id]
+    if beyond:
+        missing["tokens"] = f"questions with these are refused, which have no embedding: {listed(beyond)}"
     return _Processed(preprocess, tokenizer, jinja, prompt, missing)
 
 
@@ -170,6 +184,13 @@ def _output(request: ExportRequest) -> Path:
     """By default a folder named after the model; the ending keeps it apart from the checkpoint's own."""
     named_after = Path(request.model or "demo").resolve().name
     return (request.output or Path(f"{named_after}.bundle")).expanduser().resolve()
+
+
+def _marks_for_an_image(template: WholeTemplate) -> int:
+    try:
+        return template.first("", 1).count(template.mark)
+    except UserError:  # it refuses other things, too
+        return 0
 
 
 def _quantize_as(request: ExportRequest) -> QuantizeAs | None:

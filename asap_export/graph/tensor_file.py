@@ -32,6 +32,7 @@ class Storage:
 
 
 STORAGE = {
+    "fp64": Storage(ir.DataType.DOUBLE, "F64", np.dtype(np.float64)),  # of checkpoints only
     "fp32": Storage(ir.DataType.FLOAT, "F32", np.dtype(np.float32)),
     "fp16": Storage(ir.DataType.FLOAT16, "F16", np.dtype(np.float16)),
     "bf16": Storage(ir.DataType.BFLOAT16, "BF16", np.dtype(ml_dtypes.bfloat16)),
@@ -107,8 +108,8 @@ def cast(values: npt.NDArray[Any], dtype: str, place: TensorPlace) -> npt.NDArra
         converted: npt.NDArray[Any] = values.astype(STORAGE[dtype].numpy)
     overflow = np.isinf(converted) & np.isfinite(values)
     if overflow.any():
-        worst = float(np.abs(values[overflow].astype(np.float32)).max())
-        raise UserError(
-            f"expected values of {place.name} to fit into {dtype}, found {worst:g}; use --dtype {place.dtype}"
-        )
+        worst = float(np.abs(values[overflow].astype(np.float64)).max())
+        wider = "fp32" if place.dtype == "fp64" and dtype != "fp32" else place.dtype
+        remedy = "no dtype of a bundle holds it" if wider == "fp64" else f"use --dtype {wider}"
+        raise UserError(f"expected values of {place.name} to fit into {dtype}, found {worst:g}; {remedy}")
     return converted

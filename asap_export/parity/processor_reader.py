@@ -21,7 +21,7 @@ class ProcessorReader(PromptReader):
     """Reads prompts with the processor whose files are in ``folder``. Raises UserError where they are missing."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        self.processor: Any = load_processor(folder)
+        self.processor: Any = load_processor(folder, spec)
         self.tokenizer: Any = self.processor.tokenizer
         self.tokenizer.model_max_length = 1 << 62  # it would only warn; lengths are checked against the model
         mark = self.processor.image_token

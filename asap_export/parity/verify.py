@@ -184,7 +184,7 @@ def _compare(
     # Rounded as the bundle's weights are, and then computed with in float32.
     llava = load_model(checkpoint, manifest.dtype, model.layers).float()
     reference = Reference(llava, manifest.pruning)
-    processor, geometry = load_processor(checkpoint.folder), TileGeometry.of(checkpoint.spec)
+    processor, geometry = load_processor(checkpoint.folder, checkpoint.spec), TileGeometry.of(checkpoint.spec)
     prompts = [
         [prompt_of(questions, processor, geometry) for questions in case.turns] for case, _ in recorded
     ]

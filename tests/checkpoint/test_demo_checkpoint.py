@@ -22,7 +22,7 @@ def demo() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def processor(demo: Checkpoint) -> LlavaNextProcessor:
-    return load_processor(demo.folder)
+    return load_processor(demo.folder, demo.spec)
 
 
 def test_it_opens_and_has_the_real_architecture(demo):

@@ -26,7 +26,7 @@ def checkpoint(random_checkpoint: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def processor(checkpoint: Checkpoint) -> LlavaNextProcessor:
-    return load_processor(checkpoint.folder)
+    return load_processor(checkpoint.folder, checkpoint.spec)
 
 
 @pytest.fixture(scope="module")

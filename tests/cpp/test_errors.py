@@ -121,6 +121,29 @@ def test_a_budget_for_a_dense_bundle(dense_bundle: Path) -> None:
     assert_refused(dense_bundle, asked("What?", MAT, keep=3))
 
 
+@pytest.mark.parametrize("marks", ["", "<image><image>"])
+def test_a_template_that_drops_or_doubles_images(pruned_bundle: Path, tmp_path: Path, marks: str) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(pruned_bundle, bundle)
+    document = json.loads((bundle / "manifest.json").read_text())
+    document["prompt"]["template"]["first"]["image"] = marks
+    (bundle / "manifest.json").write_text(json.dumps(document))
+    line = assert_refused(bundle, asked("What?", MAT))
+    assert f"one <image> mark per image, found {marks.count('<image>')} for 1 image; put marks into" in line
+
+
+def test_a_word_without_an_embedding(pruned_bundle: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(pruned_bundle, bundle)
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    word = {"id": 1024, "content": "<beyond>", "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer["added_tokens"].append(word | {"normalized": False, "special": False})
+    (bundle / "tokenizer.json").write_text(json.dumps(tokenizer))
+    rewrite_manifest(bundle, "tokenizer.json")
+    line = assert_refused(bundle, asked("What is <beyond>?"))
+    assert line == "error: expected token ids from 0 to 1023, found 1024; use the bundle's own tokenizer\n"
+
+
 def saved(picture: Image.Image, form: str) -> bytes:
     content = io.BytesIO()
     picture.save(content, form)

@@ -103,7 +103,7 @@ def small_folders(tmp_path_factory):
 @pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
 def test_every_backbone_without_pruning_is_transformers_model(small_folders, model):
     folder = small_folders[model.architecture, "class-token" in model.vision]
-    processor = load_processor(folder)
+    processor = load_processor(folder, open_checkpoint(folder).spec)
     processor.tokenizer.padding_side = "left"
     llava = small_model(model)
     geometry = TileGeometry.of(open_checkpoint(folder).spec)
