@@ -113,7 +113,15 @@ class Bundle:
 
     @property
     def processor_path(self) -> Path:
-        """The folder of tokenizer, image processor and chat template."""
+        """The folder of tokenizer, image processor and chat template, for transformers.
+
+        It looks for more files than the bundle lists. Raises BundleError where the folder has one of those.
+        """
+        for file in sorted((self.path / "processor").glob("**/*")):
+            name = file.relative_to(self.path).as_posix()
+            if name not in self.manifest.files and not file.is_dir():
+                words = f"expected in processor/ only files that manifest.json lists, found {name}; remove it"
+                raise BundleError("unlisted_file", name, words)
         return self.path / "processor"
 
     @property

@@ -39,6 +39,13 @@ def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
     assert bundle.engines("decoder", "tensorrt_rtx") == ()
 
 
+def test_transformers_is_handed_no_file_that_is_not_listed(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    (bundle.processor_path / "chat_template.json").write_text('{"chat_template": "other words"}')
+    with refused("unlisted_file", "processor/chat_template.json", "only files that manifest.json lists"):
+        _ = bundle.processor_path
+
+
 def test_a_bundle_may_be_moved_and_may_hold_a_parity_report(folder: Path) -> None:
     moved = folder.rename(folder.parent / "elsewhere")
     Bundle.open(moved).parity_path.write_text("{}")
