@@ -50,7 +50,12 @@ def _built(job: Job, name: str, stage: str, progress: ProgressCallback) -> str:
     with TemporaryFile() as printed:
         # Of a session of its own, so that Ctrl-C reaches this process alone, which then ends the child.
         with Popen(
-            _PROGRAM, stdin=PIPE, stdout=PIPE, stderr=printed, env=environment, start_new_session=True
+            (*_PROGRAM, str(os.getpid())),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=printed,
+            env=environment,
+            start_new_session=True,
         ) as child:
             assert child.stdin is not None and child.stdout is not None
             try:

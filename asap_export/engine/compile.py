@@ -1,14 +1,18 @@
-"""The program that builds one engine and ends: ``python -m asap_export.engine.compile``, started by ``child.py``.
+"""The program that builds one engine and ends: ``python -m asap_export.engine.compile PARENT``, started by
+``child.py``, whose process is PARENT.
 
 A ``Job`` comes in as JSON on standard input; on standard output go messages, one JSON object a line: progress
 (``fraction``, ``detail``), and last either ``version`` (of TensorRT: the engine is written), ``refused``
 (TensorRT's own words) or ``errno`` (of the operating system, while writing).
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +27,9 @@ from asap_export.engine.monitor import BuildProgress, progress_monitor, quiet_lo
 __all__ = ["Job", "builder_config", "compile_engine"]
 
 
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+
+
 @dataclass(frozen=True)
 class Job:
     """One ONNX file, and the engine to make of it."""
@@ -34,7 +41,16 @@ class Job:
     profiles: tuple[Profile, ...]
 
 
+def _end_with(parent: int) -> None:
+    """Let Linux end this process with its parent, however that ends: TensorRT would go on and write for long."""
+    with suppress(OSError, AttributeError):  # of another system
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
+
+
 def main() -> None:
+    _end_with(int(sys.argv[1]))
     channel = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no message
 
