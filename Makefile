@@ -7,7 +7,7 @@ CPP_OPTIONS := -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON -DOnnxRuntime_ROOT=$(CURDIR
 FUZZ_SECONDS ?= 60
 INSTALLED := .venv/.installed
 
-.PHONY: demo test quick test-backbones faults large accuracy bench cpp cpp-sanitized lint clean
+.PHONY: demo test quick test-backbones interruptions faults large accuracy bench cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -20,11 +20,15 @@ test: lint cpp
 
 # What takes a minute and a half on 2 cores, between two changes: all that needs no export and no C++ compiler.
 quick: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones and not moments"
 
 # Every backbone in every dtype, pruned and dense: 84 bundles.
 test-backbones: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m backbones
+
+# Ctrl-C at 50 moments of an export, one after the other: it ends at each of them and leaves nothing.
+interruptions: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m moments
 
 # Wiring faults planted in both forms of the demo's decoder, in fp32 and in fp16: verify must find every one.
 faults: $(INSTALLED)

@@ -14,7 +14,7 @@ from asap_export.checkpoint.sources import DEMO
 from asap_export.cli.app import EXPORT_PACKAGES
 
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({sorted(EXPORT_PACKAGES)}))"  # None: there is no such
-COMMAND = f"{BLOCK}; from asap_export.cli.app import main; main()"
+COMMAND = f"{BLOCK}; from asap_export.cli.start import main; main()"
 ROOMS = ("bundle", "runtime", "report", "scenes", "cli", "pruning.config", "pruning.flops", "model.anyres")
 PROGRAM = """
 import asap_export

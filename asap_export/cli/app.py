@@ -12,15 +12,16 @@ from asap_export.cli.bench import bench_command
 from asap_export.cli.evaluate import eval_command
 from asap_export.cli.explain import explain_command
 from asap_export.cli.export import export_command, program
+from asap_export.cli.interruption import interrupted_status, raise_if_interrupted
 from asap_export.cli.reports import env_command, flops_command, inspect_command, verify_command
 from asap_export.cli.run import run_command
 from asap_export.cli.verbosity import reset_verbosity, with_verbosity
 from asap_export.errors import UserError
 
-__all__ = ["app", "exit_status", "main"]
+__all__ = ["app", "exit_status", "run"]
 
 WRONG_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # 128 + SIGINT, as shells count, where nobody noted the signal
 _NAME = "asap-export"
 _COMPLETION = "_ASAP_EXPORT_COMPLETE"  # set by the script that --install-completion installs
 NO_READER = 141  # 128 + SIGPIPE
@@ -51,21 +52,21 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(with_verbosity(_command))
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def run(arguments: Sequence[str]) -> int:
+    """``exit_status`` in a process that has nothing else to do, completion and a closed pipe included."""
     _quiet_libraries()
     if _COMPLETION in os.environ:  # a shell asks what may come next
         app(prog_name=_NAME)
     try:
-        sys.exit(exit_status(sys.argv[1:]))
+        return exit_status(arguments)
     except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(NO_READER)
+        return NO_READER
 
 
 def exit_status(arguments: Sequence[str]) -> int:
-    """Run the command line: 0, 1 where a verification fails or a bench measures nothing, 2 after wrong input, 130
-    interrupted.
+    """Run the command line: 0, 1 where a verification fails or a bench measures nothing, 2 after wrong input, 128
+    and the signal's number interrupted.
 
     Wrong input gets one line on stderr. Any other exception is a fault of ours and keeps its traceback.
     """
@@ -74,6 +75,7 @@ def exit_status(arguments: Sequence[str]) -> int:
         with command.make_context(_NAME, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
+        raise_if_interrupted()
     except typer.Exit as end:
         return end.exit_code
     except UserError as error:
@@ -90,7 +92,12 @@ def exit_status(arguments: Sequence[str]) -> int:
         )
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted_status() or INTERRUPTED
+    except Exception:
+        if not interrupted_status():
+            raise
+        print("interrupted", file=sys.stderr)  # what a library made of the interruption says nothing
+        return interrupted_status()
     finally:
         reset_verbosity()  # what one command line asked for is not the next one's
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from asap_export.cli.interruption import forget_ctrl_c
 from asap_export.errors import UserError
 from asap_export.runtime.images import read_image
 
@@ -54,6 +55,7 @@ class Chat:
         except KeyboardInterrupt:
             if not self._at_terminal:
                 raise
+            forget_ctrl_c()
             _say("\nstopped; the chat is as it was before this question")
         return True
 
@@ -104,6 +106,7 @@ def _typed() -> Iterator[str]:
             if line := input("> ").strip():
                 yield line
         except KeyboardInterrupt:
+            forget_ctrl_c()
             _say("\n/exit or Ctrl-D ends the chat")
         except EOFError:
             _say("")

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from asap_export.cli.interruption import raise_if_interrupted
 from asap_export.cli.verbosity import is_quiet, is_verbose
 from asap_export.progress import Progress as Stand
 from asap_export.progress import ProgressCallback, no_progress
@@ -28,15 +29,23 @@ _BETWEEN_DETAILS = 1.0  # seconds, with --verbose
 def shown_progress(console: Console | None = None) -> Iterator[ProgressCallback]:
     """A callback that shows what it is told until the block ends; a stage ends where the next begins.
 
-    The callback may be called from any thread: TensorRT builds in several.
+    The callback may be called from any thread: TensorRT builds in several. In the main one it raises
+    KeyboardInterrupt where one came and was swallowed on the way.
     """
-    if is_quiet():
-        yield no_progress
-        return
     console = console or Console(stderr=True)
-    show = _bars if console.is_terminal else _lines
+    show = _nothing if is_quiet() else _bars if console.is_terminal else _lines
     with show(console) as callback:
-        yield callback
+
+        def told(stand: Stand) -> None:
+            raise_if_interrupted()
+            callback(stand)
+
+        yield told
+
+
+@contextmanager
+def _nothing(_: Console) -> Iterator[ProgressCallback]:
+    yield no_progress
 
 
 @contextmanager
