@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and a closed terminal: noted as they come, because a library may swallow what they raise."""
 
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -21,6 +22,7 @@ def note_interruptions() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells in the background leave it
             signal.signal(number, _note)
+    sys.unraisablehook = _unraisable
 
 
 def ignore_interruptions() -> None:
@@ -46,6 +48,12 @@ def forget_ctrl_c() -> None:
 def interrupted_status() -> int:
     """128 and the number of the signal, as shells count; 0 where none came."""
     return 0 if _noted is None else 128 + _noted
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """Python swallows what is raised in a destructor, and says so; an interruption is noted, and not lost."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 def _note(number: int, _: FrameType | None) -> None:
