@@ -11,7 +11,7 @@ from asap_export.memory import available_memory
 from asap_export.parity.comparison_memory import attention_memory
 from asap_export.spec import ModelSpec
 
-__all__ = ["DeviceMemory", "Needed", "chosen_device", "device_name", "memory_of", "needed_by", "rows_in"]
+__all__ = ["DeviceCapacity", "Needed", "chosen_device", "device_name", "memory_of", "needed_by", "rows_in"]
 
 _ROWS = 16  # questions at once: a picture may have dozens
 _TEXT = 128  # tokens of a prompt beside the visual ones, about
@@ -20,7 +20,7 @@ _SHARE = (
 )
 
 
-class DeviceMemory(NamedTuple):
+class DeviceCapacity(NamedTuple):
     """Of a device, in bytes: all of it, and what is free now."""
 
     total: int
@@ -47,12 +47,12 @@ def device_name(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" else f"cuda, {torch.cuda.get_device_name(device)}"
 
 
-def memory_of(device: torch.device) -> DeviceMemory:
+def memory_of(device: torch.device) -> DeviceCapacity:
     """The host's memory, or a GPU's."""
     if device.type == "cpu":
-        return DeviceMemory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), available_memory())
+        return DeviceCapacity(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), available_memory())
     free, total = torch.cuda.mem_get_info(device)
-    return DeviceMemory(total, free)
+    return DeviceCapacity(total, free)
 
 
 class Needed(NamedTuple):
@@ -80,6 +80,6 @@ def needed_by(
     return Needed(weights + shared + layer, 2 * per_token * cache)
 
 
-def rows_in(needed: Needed, memory: DeviceMemory) -> int:
+def rows_in(needed: Needed, memory: DeviceCapacity) -> int:
     """Questions at once: the same for every evaluation on devices of one size, so that results are."""
     return max(1, min(_ROWS, (int(_SHARE * memory.total) - needed.fixed) // needed.row))

@@ -17,7 +17,7 @@ from asap_export.errors import UserError
 from asap_export.evaluation import EvaluationRequest, evaluate
 from asap_export.evaluation import device as devices
 from asap_export.evaluation.dataset import Picture, Question
-from asap_export.evaluation.device import DeviceMemory, chosen_device, needed_by, rows_in
+from asap_export.evaluation.device import DeviceCapacity, chosen_device, needed_by, rows_in
 from asap_export.evaluation.methods import METHODS
 from asap_export.evaluation.reading import read_picture
 from asap_export.evaluation.torch_answers import TorchAnswers
@@ -108,7 +108,7 @@ def test_as_many_questions_at_once_as_the_device_holds(checkpoint):
     found = {}
     for total in (16, 24, 48, 80, 140):
         needed = needed_by(spec, weights, 2, 16, CUDA)
-        rows = rows_in(needed, DeviceMemory(total * 10**9, 0))
+        rows = rows_in(needed, DeviceCapacity(total * 10**9, 0))
         found[total] = rows, needed.fixed + rows * needed.row <= 0.8 * total * 10**9
     assert found == {16: (1, False), 24: (1, False), 48: (6, True), 80: (14, True), 140: (16, True)}
     grouped = needed_by(replace(spec, kv_heads=8), weights, 2, 16, CUDA)
@@ -116,9 +116,9 @@ def test_as_many_questions_at_once_as_the_device_holds(checkpoint):
 
 
 @pytest.fixture
-def made_up_gpu(monkeypatch) -> dict[str, DeviceMemory]:
+def made_up_gpu(monkeypatch) -> dict[str, DeviceCapacity]:
     """PyTorch's word that there are two GPUs, whose work the host does."""
-    memory = {"host": DeviceMemory(10**11, 10**11), "cuda": DeviceMemory(10**11, 10**11)}
+    memory = {"host": DeviceCapacity(10**11, 10**11), "cuda": DeviceCapacity(10**11, 10**11)}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of cuda:{device.index or 0}")
     monkeypatch.setattr(
@@ -161,7 +161,7 @@ def test_a_device_without_room_is_refused_before_anything_is_written(
     request = EvaluationRequest(checkpoint, data, methods="dense", output=tmp_path / "out", device="cuda")
     for where, said in (("cuda", "on cuda, GPU of cuda:0"), ("host", "on the host to load")):
         held = made_up_gpu[where]
-        made_up_gpu[where] = DeviceMemory(10**11, 1000)
+        made_up_gpu[where] = DeviceCapacity(10**11, 1000)
         with pytest.raises(UserError, match=f"of free memory {said} for the model in .*, found 0 MB"):
             evaluate(request)
         made_up_gpu[where] = held
@@ -170,6 +170,6 @@ def test_a_device_without_room_is_refused_before_anything_is_written(
 
 def test_a_gpu_s_memory_is_asked_of_pytorch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 7))
-    assert devices.memory_of(CUDA) == DeviceMemory(total=7, free=3)
+    assert devices.memory_of(CUDA) == DeviceCapacity(total=7, free=3)
     host = devices.memory_of(CPU)
     assert 0 < host.free <= host.total
