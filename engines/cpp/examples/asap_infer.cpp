@@ -212,7 +212,8 @@ std::pair<std::string, std::string> command_of(std::string const& line) {
 
 std::string existing_file(std::string const& name) {
     if (name.empty()) throw asap::Error("expected a file after /image, found none; give one, such as /image cat.png");
-    if (!std::filesystem::is_regular_file(name))
+    std::error_code unknown;  // of a name that no file can have
+    if (!std::filesystem::exists(name, unknown))
         throw asap::Error("expected an image file at " + name + ", found nothing; check the path");
     return name;
 }
