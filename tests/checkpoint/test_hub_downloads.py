@@ -13,7 +13,7 @@ from asap_export.checkpoint.hub import download_small, download_weights
 from asap_export.errors import UserError
 from asap_export.exporter import ExportRequest, plan_export
 from asap_export.progress import Progress
-from asap_export.pruning.config import PruningConfig
+from asap_export.pruning.config import Budget, PruningConfig
 
 NAME = "someone/tiny"
 
@@ -144,8 +144,10 @@ def test_weights_that_are_missing_from_the_cache_offline(
 
 
 def test_a_request_that_cannot_be_met_downloads_no_weights(hub: Hub, tmp_path: Path) -> None:
-    too_many = ExportRequest(NAME, output=tmp_path / "out", pruning=PruningConfig(prune_after=2))
-    with pytest.raises(UserError, match="prune_after below the model's 2 layers"):
+    too_many = ExportRequest(
+        NAME, output=tmp_path / "out", budget=Budget(keep=10**6), pruning=PruningConfig(prune_after=1)
+    )
+    with pytest.raises(UserError, match="keep of at most"):
         plan_export(too_many)
     assert "config.json" in hub.downloads()
     assert not [name for name in hub.downloads() if name.endswith(".safetensors")]
