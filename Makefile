@@ -20,7 +20,7 @@ test: lint cpp
 
 # What takes a minute and a half on 2 cores, between two changes: all that needs no export and no C++ compiler.
 quick: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones and not moments"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones"
 
 # Every backbone in every dtype, pruned and dense: 84 bundles.
 test-backbones: $(INSTALLED)

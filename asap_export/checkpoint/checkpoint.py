@@ -90,5 +90,5 @@ def _main_dtype(weights: Iterable[TensorPlace]) -> Dtype:
     nbytes: Counter[str] = Counter()
     for tensor in set(weights):
         nbytes[tensor.dtype] += tensor.nbytes
-    widest: dict[str, Dtype] = {"fp16": "fp16", "bf16": "bf16"}
-    return widest.get(nbytes.most_common(1)[0][0], "fp32")
+    halves: dict[str, Dtype] = {"fp16": "fp16", "bf16": "bf16"}
+    return halves.get(nbytes.most_common(1)[0][0], "fp32")
