@@ -16,7 +16,7 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, llava: Any) -> None:
         super().__init__()
-        self.embed_tokens: nn.Module = llava.model.language_model.embed_tokens
+        self.embed_tokens: nn.Embedding = llava.model.language_model.embed_tokens
         self.image_token_id: int = llava.config.image_token_id
 
     def forward(self, input_ids: Tensor, image_features: Tensor) -> Tensor:
@@ -25,8 +25,9 @@ class TokenEmbedding(nn.Module):
         is_image = input_ids == self.image_token_id
         order = is_image.flatten().cumsum(0).reshape(is_image.shape)  # 1, 2, ... at image tokens
         has_row = is_image & (order <= image_features.shape[0])
-        # Row 0 of zeros stands for "no visual token", so that N = 0 gathers from something.
-        rows = torch.nn.functional.pad(image_features, (0, 0, 1, 0))
+        # Any row stands for "no visual token", so that N = 0 gathers from something. It is one of the table's,
+        # because ONNX Runtime cannot make one of bfloat16 on CUDA.
+        rows = torch.cat([self.embed_tokens.weight[:1], image_features])
         visual = rows[torch.where(has_row, order, 0)]
         # An image token's own id may have no row: checkpoints count it behind the vocabulary.
         text: Tensor = self.embed_tokens(torch.where(has_row, 0, input_ids))
