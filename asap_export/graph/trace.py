@@ -11,6 +11,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 import torch._dynamo.config
+import torch._functorch.config
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -159,6 +160,8 @@ def trace(plan: GraphPlan, on_layer: Callable[[int, int], None] = lambda done, t
         torch.no_grad(),
         # made for static sizes; with symbolic ones, looking up takes longer than computing anew
         torch._dynamo.config.patch(fake_tensor_cache_enabled=False),
+        # weights lie on meta, computed constants on the CPU; PyTorch before 2.13 asks which of them wins
+        torch._functorch.config.patch(fake_tensor_prefer_device_type="meta"),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(quiet),
         _silent("torch.onnx", "torch.export"),
