@@ -1,6 +1,8 @@
 """Graphs in ONNX Runtime, on its CPU or CUDA execution provider."""
 
+import contextlib
 import ctypes
+import io
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -66,6 +68,7 @@ class OnnxRuntimeSession:
         if provider == "cpu" and not room_to_open():
             raise _no_memory_to_open(place)
         wanted = EXECUTION_PROVIDERS[provider]
+        missing = _load_cuda() if provider == "cuda" else ""
         disabled = [] if fold_constants else ["ConstantFolding"]
         try:
             self._session = ort.InferenceSession(
@@ -80,8 +83,8 @@ class OnnxRuntimeSession:
             ) from error
         if self._session.get_providers()[0] != wanted:  # it falls back to the CPU where CUDA's libraries fail
             raise UserError(
-                f"expected ONNX Runtime's {wanted} to start, found that it cannot; check the CUDA and cuDNN "
-                "libraries or use --provider cpu"
+                f"expected ONNX Runtime's {wanted} to start, found that it cannot{missing}; "
+                "pip install 'onnxruntime-gpu[cuda,cudnn]' or use --provider cpu"
             )
         self._device = provider
         self._name = graph.name if isinstance(graph, Path) else "a graph"
@@ -120,6 +123,16 @@ class OnnxRuntimeSession:
     def end_profiling(self) -> Path:
         """The file with the events of all runs of a session that was opened with ``profile``."""
         return Path(self._session.end_profiling())
+
+
+@cache
+def _load_cuda() -> str:
+    """Load CUDA's libraries from NVIDIA's Python packages, where the loader does not look; says what failed."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # that is where ONNX Runtime tells it
+        ort.preload_dlls()
+    failed = [line for line in said.getvalue().splitlines() if line.startswith("Failed to load")]
+    return f": {failed[0]}" if failed else ""
 
 
 def _session_options(provider: str, threads: int | None, mapped: bool) -> ort.SessionOptions:
