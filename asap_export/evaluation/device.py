@@ -67,8 +67,9 @@ def needed_by(
 ) -> Needed:
     """Weights, what all questions share, and caches, with the longest prompt that one image makes.
 
-    The shared beginning is held with its states and queries. A question's cache exists twice while it grows by a
-    token. The masks and scores of one layer are float32; on the CPU attention holds those of all heads.
+    The shared beginning is held with its states and queries. Of a question there are three caches in its first
+    step: the prefill's, which stays until the answer is there, and that of the step, which exists twice while it
+    grows. The masks and scores of one layer are float32; on the CPU attention holds those of all heads.
     """
     tokens = spec.max_visual_tokens + _TEXT + max_new_tokens
     cache = 2 * spec.kv_heads * spec.head_dim
@@ -77,7 +78,7 @@ def needed_by(
     layer = 48 * tokens**2 + 4 * itemsize * tokens * spec.intermediate_size
     if device.type == "cpu":
         layer = attention_memory(spec.heads, spec.max_visual_tokens)
-    return Needed(weights + shared + layer, 2 * per_token * cache)
+    return Needed(weights + shared + layer, 3 * per_token * cache)
 
 
 def rows_in(needed: Needed, memory: DeviceCapacity) -> int:
