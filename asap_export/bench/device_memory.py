@@ -3,8 +3,8 @@
 from typing import Any
 
 from asap_export.bench.resident import give_back
+from asap_export.cuda import pci_bus_id
 from asap_export.errors import UserError
-from asap_export.runtime.cuda import pci_bus_id
 
 __all__ = ["DeviceMemory"]
 

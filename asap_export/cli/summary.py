@@ -14,8 +14,8 @@ from rich.text import Text
 from asap_export.bundle import Bundle, EngineInfo
 from asap_export.cli.tables import print_json, print_tables
 from asap_export.cli.verbosity import is_quiet, is_verbose
+from asap_export.cuda import compute_capabilities
 from asap_export.report import bundle_facts, limits_text, saving_facts, saving_table
-from asap_export.runtime.cuda import compute_capabilities
 
 if TYPE_CHECKING:  # they import torch
     from asap_export.exporter import Exported, ExportPlan

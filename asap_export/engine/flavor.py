@@ -4,7 +4,6 @@ Polygraphy decides at its first import which of them it drives, by an environmen
 thrown here and nowhere else.
 """
 
-import ctypes
 import importlib
 import os
 import re
@@ -13,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, cast, get_args
 
 from asap_export.bundle.manifest import Flavor
+from asap_export.cuda import compute_capabilities
 from asap_export.errors import UserError
 
 __all__ = ["Tools", "find_flavor", "known_capabilities", "load_tools", "target_capabilities"]
@@ -43,7 +43,7 @@ def find_flavor(name: str) -> Flavor:
         raise UserError(
             f"expected the Python package {flavor}, found none; install it with {_INSTALL[flavor]}"
         )
-    if flavor == "tensorrt" and not _has_gpu():
+    if flavor == "tensorrt" and not compute_capabilities():
         raise UserError(
             "expected a CUDA GPU, which --flavor tensorrt needs for building, found none; "
             "use --flavor tensorrt_rtx, which builds ahead of time"
@@ -52,7 +52,7 @@ def find_flavor(name: str) -> Flavor:
 
 
 def _best_flavor() -> Flavor:
-    if _installed("tensorrt") and _has_gpu():
+    if _installed("tensorrt") and compute_capabilities():
         return "tensorrt"
     if _installed("tensorrt_rtx"):
         return "tensorrt_rtx"
@@ -77,13 +77,14 @@ def target_capabilities(flavor: Flavor, requested: Sequence[str] = ()) -> tuple[
                 "for this machine's GPU; leave it out or use --flavor tensorrt_rtx"
             )
         return ("current",)
-    if not requested and not _has_gpu():
+    if not requested and not compute_capabilities():
         return tuple(_text(pair) for pair in known_capabilities() if pair >= _FIRST_CAPABILITY)
     if not requested or [value.lower() for value in requested] == ["current"]:
-        if not _has_gpu():
+        if not compute_capabilities():
             raise UserError(
                 "expected a CUDA GPU for --compute-capability current, found none; name one, such as 8.9"
             )
+        _require_rtx(compute_capabilities()[0])
         return ("current",)
     return tuple(_text(pair) for pair in sorted({_parsed(value) for value in requested}))
 
@@ -103,6 +104,21 @@ def _parsed(value: str) -> tuple[int, int]:
         names = ", ".join(_text(each) for each in known)
         raise UserError(f"expected --compute-capability of {names}, found {value}")
     return pair
+
+
+def _require_rtx(device: str) -> None:
+    """TensorRT-RTX builds for "current" on every GPU, and refuses to load the engine on some, such as Hopper."""
+    known = known_capabilities()
+    if _pair(device) not in known and _pair(device) < known[-1]:
+        raise UserError(
+            f"expected a GPU that TensorRT-RTX runs on ({', '.join(map(_text, known))} or newer), found compute "
+            f"capability {device}; use --flavor tensorrt, --engine ort, or --compute-capability for another GPU"
+        )
+
+
+def _pair(device: str) -> tuple[int, int]:
+    major, minor = device.split(".")
+    return int(major), int(minor)
 
 
 def _text(pair: tuple[int, int]) -> str:
@@ -136,13 +152,3 @@ def _create_config(builder: Any, network: Any, capabilities: Sequence[str], **op
 
 def _installed(package: str) -> bool:
     return find_spec(package) is not None
-
-
-def _has_gpu() -> bool:
-    """Asked of the driver itself: importing torch for that takes seconds."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return not driver.cuInit(0) and not driver.cuDeviceGetCount(ctypes.byref(count)) and count.value > 0

@@ -9,10 +9,10 @@ import onnxruntime as ort
 
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph, Flavor
+from asap_export.cuda import compute_capabilities
 from asap_export.errors import UserError
 from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.chain import ChainedSession, Link
-from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from asap_export import cuda
 from asap_export.bench import BenchRequest, bench, device_memory
 from asap_export.bench.bundle_model import open_bundle
 from asap_export.bench.device_memory import DeviceMemory
@@ -13,7 +14,6 @@ from asap_export.bench.staged import StagedRunner
 from asap_export.bench.workload import drawn_images
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry
-from asap_export.runtime import cuda
 
 OTHERS, WEIGHTS, PREFILL = 5000, 700, 70  # bytes
 

@@ -13,9 +13,9 @@ from asap_export.errors import UserError
 def machine(monkeypatch):
     """Make this machine look like another: what is installed, whether there is a GPU."""
 
-    def looks_like(installed=(), gpu=False):
+    def looks_like(installed=(), gpu=None):
         monkeypatch.setattr(flavors, "find_spec", lambda name: object() if name in installed else None)
-        monkeypatch.setattr(flavors, "_has_gpu", lambda: gpu)
+        monkeypatch.setattr(flavors, "compute_capabilities", lambda: (gpu,) if gpu else ())
         capabilities = {f"SM{number}": number for number in (75, 80, 86, 89, 120, 121)} | {"CURRENT": 1}
         known = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=capabilities))
         monkeypatch.setattr(flavors.importlib, "import_module", lambda name: known)
@@ -26,10 +26,10 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("installed", "gpu", "best"),
     [
-        (("tensorrt", "tensorrt_rtx"), True, "tensorrt"),
-        (("tensorrt", "tensorrt_rtx"), False, "tensorrt_rtx"),
-        (("tensorrt_rtx",), True, "tensorrt_rtx"),
-        (("tensorrt",), True, "tensorrt"),
+        (("tensorrt", "tensorrt_rtx"), "8.9", "tensorrt"),
+        (("tensorrt", "tensorrt_rtx"), None, "tensorrt_rtx"),
+        (("tensorrt_rtx",), "8.9", "tensorrt_rtx"),
+        (("tensorrt",), "8.9", "tensorrt"),
     ],
 )
 def test_auto_takes_what_can_build_here(machine, installed, gpu, best):
@@ -72,10 +72,27 @@ def test_capabilities_are_sorted_and_said_once(machine):
 def test_defaults_are_all_from_8_6_up_or_the_gpu_at_hand(machine):
     machine(["tensorrt_rtx"])
     assert target_capabilities("tensorrt_rtx") == ("8.6", "8.9", "12.0", "12.1")
-    machine(["tensorrt_rtx", "tensorrt"], gpu=True)
+    machine(["tensorrt_rtx", "tensorrt"], gpu="8.9")
     assert target_capabilities("tensorrt_rtx") == ("current",)
     assert target_capabilities("tensorrt_rtx", ["current"]) == ("current",)
     assert target_capabilities("tensorrt") == ("current",)
+
+
+@pytest.mark.parametrize("gpu", ["7.0", "9.0", "10.0"])
+def test_a_gpu_that_tensorrt_rtx_does_not_run_on_gets_no_engine(machine, gpu):
+    """It would build one, and refuse to load it: seen on an H200."""
+    machine(["tensorrt_rtx", "tensorrt"], gpu)
+    with pytest.raises(
+        UserError, match=rf"12\.1 or newer\), found compute capability {gpu}; use flavor tensorrt"
+    ):
+        target_capabilities("tensorrt_rtx")
+    assert target_capabilities("tensorrt_rtx", ["8.9"]) == ("8.9",)
+    assert target_capabilities("tensorrt") == ("current",)
+
+
+def test_a_newer_gpu_than_tensorrt_rtx_knows_gets_an_engine(machine):
+    machine(["tensorrt_rtx"], "13.0")
+    assert target_capabilities("tensorrt_rtx") == ("current",)
 
 
 @pytest.mark.parametrize("value", ["9.0", "8.65", "ampere", "6", "", "-86"])
