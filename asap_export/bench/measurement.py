@@ -90,9 +90,9 @@ def _subjects(
     if request.like is not None:
         listed = tuple(name.strip() for name in request.contenders.split(","))
         work = request.work or _cache_folder()
-        checkpoint, bundles = prepared(
-            Like(request.like, request.scale, request.layers, listed, work), progress
-        )
+        dtype = request.dtype or ("fp32" if request.provider == "cpu" else "fp16")
+        like = Like(request.like, request.scale, request.layers, dtype, listed, work)
+        checkpoint, bundles = prepared(like, progress)
         return checkpoint if request.peers is not False else None, bundles
     bundles = [Bundle.open(path) for path in request.bundles]
     if request.peers is False:

@@ -13,7 +13,7 @@ from asap_export.errors import UserError
 from asap_export.exporter import ExportRequest, export
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
+from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Dtype, Quantization
 
 __all__ = ["BUNDLES", "Like", "prepared"]
 
@@ -39,12 +39,13 @@ class Like:
     name: str
     scale: float
     layers: int | None
+    dtype: Dtype
     bundles: tuple[str, ...]
     work: Path
 
 
 def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]]:
-    """The checkpoint's folder, in float32, and its bundles. Raises UserError for unknown names and sizes."""
+    """The checkpoint's folder and its bundles. Raises UserError for unknown names and sizes."""
     preset = find_preset(like.name)
     if preset is None:
         raise UserError(
@@ -56,7 +57,8 @@ def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]
             raise UserError(f"expected --contenders among {', '.join(BUNDLES)}, found {found}; change it")
     scaled_shape(preset.decoder, like.scale, like.layers)
     depth = f"-{like.layers}-layers" if like.layers else ""
-    folder = like.work / f"{preset.name}-{like.scale:g}{depth}"
+    kind = "" if like.dtype == "fp32" else f"-{like.dtype}"
+    folder = like.work / f"{preset.name}-{like.scale:g}{depth}{kind}"
     code = _digest()
     made_by = folder / _MADE_BY
     if folder.exists() and not made_by.is_file():
@@ -66,8 +68,12 @@ def prepared(like: Like, progress: ProgressCallback) -> tuple[Path, list[Bundle]
     checkpoint = folder / "checkpoint"
     if not checkpoint.exists():
         _begun(folder, code)
-        write_checkpoint(checkpoint, preset, "fp32", scale=like.scale, layers=like.layers, progress=progress)
-    return checkpoint, [_exported(folder / name, checkpoint, name, progress) for name in like.bundles]
+        write_checkpoint(
+            checkpoint, preset, like.dtype, scale=like.scale, layers=like.layers, progress=progress
+        )
+    return checkpoint, [
+        _exported(folder / name, checkpoint, name, like.dtype, progress) for name in like.bundles
+    ]
 
 
 def _begun(folder: Path, code: str) -> None:
@@ -78,14 +84,14 @@ def _begun(folder: Path, code: str) -> None:
         raise UserError(f"expected to write to {folder}, found: {error.strerror}; change --work") from error
 
 
-def _exported(folder: Path, checkpoint: Path, name: str, progress: ProgressCallback) -> Bundle:
+def _exported(folder: Path, checkpoint: Path, name: str, dtype: Dtype, progress: ProgressCallback) -> Bundle:
     if folder.exists():
         return Bundle.open(folder)
     pruning, quantization = BUNDLES[name]
     request = ExportRequest(
         model=str(checkpoint),
         output=folder,
-        dtype="fp32",
+        dtype=dtype,
         pruning=pruning,
         quantization=quantization,
         # 4-bit weights as fast as they go: that is what somebody takes them for.

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asap_export.bench.records import BenchProvider
+from asap_export.cuda import compute_capabilities
 from asap_export.errors import UserError
-from asap_export.runtime.cuda import compute_capabilities
 from asap_export.runtime.images import read_image
+from asap_export.spec import Dtype
 
 __all__ = ["BenchRequest", "check_request"]
 
@@ -16,17 +17,19 @@ __all__ = ["BenchRequest", "check_request"]
 class BenchRequest:
     """What to measure, and how.
 
-    Either ``bundles`` of one model, or a public model's name in ``like``, of which ``contenders`` are made in the
-    folder ``work``. ``peers``: whether transformers takes part, None where its checkpoint is found; that is where
-    the bundles' manifests say, or ``model``. ``image`` are files; without them pictures are drawn that have
-    ``visual_tokens``. ``keep`` replaces the budget of the first bundle that prunes. ``provider`` runs the bundles;
-    transformers computes on the same device. ``command`` is what the results say they come from.
+    Either ``bundles`` of one model, or a public model's name in ``like``, of which ``contenders`` are made in
+    the folder ``work``, in ``dtype``, by default fp32 on the CPU and fp16 on a device. ``peers``: whether
+    transformers takes part, None where its checkpoint is found; that is where the bundles' manifests say, or
+    ``model``. ``image`` are files; without them pictures are drawn that have ``visual_tokens``. ``keep``
+    replaces the budget of the first bundle that prunes. ``provider`` runs the bundles; transformers computes
+    on the same device. ``command`` is what the results say they come from.
     """
 
     bundles: tuple[Path, ...] = ()
     like: str | None = None
     scale: float = 1.0
     layers: int | None = None
+    dtype: Dtype | None = None
     contenders: str = "asap,dense,fastv,asap-int4"
     work: Path | None = None
     peers: bool | None = None
@@ -53,7 +56,7 @@ def check_request(request: BenchRequest) -> None:
         raise UserError(f"expected bundles or --like, found {found}; give one of them")
     if request.like is not None and request.model is not None:
         raise UserError("expected no --model with --like, which makes a checkpoint of its own; leave it out")
-    for name in ("scale", "layers", "contenders", "work"):
+    for name in ("scale", "layers", "dtype", "contenders", "work"):
         if request.like is None and getattr(request, name) != getattr(BenchRequest, name):
             raise UserError(f"expected --{name} with --like, found it with bundles; leave it out")
     _check_numbers(request)

@@ -101,6 +101,12 @@ _OPTIONS: dict[str, Any] = {
     "layers": _option(
         "--layers", "Decoder layers of the model of --like; all by default.", "N", _WITHOUT_WEIGHTS
     ),
+    "dtype": _option(
+        "--dtype",
+        "Dtype of the model of --like: fp32, fp16 or bf16; by default fp32 on a CPU and fp16 on a device.",
+        "DTYPE",
+        _WITHOUT_WEIGHTS,
+    ),
     "contenders": _option(
         "--contenders",
         "Bundles to make with --like, between commas: asap, dense, fastv, asap-int4, dense-int4.",

@@ -78,13 +78,13 @@ def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
     assert "Write checkpoint" in done.stderr and "Export asap" in done.stderr
 
     told: list[str] = []
-    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, ("asap",), tmp_path / "work")
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, "fp32", ("asap",), tmp_path / "work")
     _, (bundle,) = prepared(like, lambda stand: told.append(stand.stage))
     assert told == [] and bundle.manifest.model.layers == 3
 
 
 def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
-    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, (), tmp_path)
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, "fp32", (), tmp_path)
     written: list[Path] = []
     monkeypatch.setattr(
         "asap_export.bench.prepare.write_checkpoint", lambda folder, *_, **__: written.append(folder)
@@ -163,7 +163,7 @@ def test_a_half_written_measurement_is_refused(tmp_path, monkeypatch, capsys, co
 
 
 def test_a_folder_that_no_bench_made_is_left_alone(tmp_path):
-    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, (), tmp_path)
+    like = Like("llava-v1.6-vicuna-7b", 0.02, 3, "fp32", (), tmp_path)
     own = tmp_path / "llava-v1.6-vicuna-7b-0.02-3-layers" / "thesis.tex"
     own.parent.mkdir()
     own.touch()
