@@ -1,11 +1,14 @@
-"""Parts ``onnxruntime`` and ``tensorrt``: a bundle on the device, verified against PyTorch and timed."""
+"""Parts ``onnxruntime`` and ``tensorrt``: a bundle on the device, verified against PyTorch and timed, and beside
+it the same bundle in C++."""
 
 import statistics
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from on_gpu.cpp import answer_in_cpp
 from on_gpu.steps import Absent, Setting, Steps
 
 IMAGE = Path(__file__).parents[2] / "examples" / "images" / "things.png"
@@ -55,6 +58,10 @@ def _need(packages: tuple[str, ...]) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise Absent(f"not installed: {', '.join(missing)}")
+    try:
+        version("asap-export")
+    except PackageNotFoundError:  # a bundle says by which version it was made
+        raise Absent("not installed: asap-export; pip install --no-deps --editable .") from None
 
 
 def _cuda_provider(setting: Setting) -> dict[str, Any]:
@@ -105,13 +112,22 @@ def _checked(bundle: Path | None, setting: Setting, provider: Any) -> dict[str, 
         "largest_error_allowed": report.limit,
         "not_passed": [f"{check.verdict} {check.case}, {check.name}: {check.detail}" for check in odd[:20]],
     }
-    times = _timed(bundle, setting, provider)
-    said = f"{report.verdict}, prefill {times['prefill_ms']:.1f} ms"
-    return {"said": f"{said}, {times.get('per_token_ms', 0):.1f} ms per token"} | found | times
+    times, tokens, kept = _timed(bundle, setting, provider)
+    said = f"{report.verdict}, prefill {times['prefill_ms']:.1f} ms, {times.get('per_token_ms', 0):.1f} per token"
+    if provider == "cuda":
+        cpp = answer_in_cpp(bundle, IMAGE, QUESTION, NEW_TOKENS, 1 + setting.rounds)
+        if "token_ids" in cpp:
+            cpp["equal"] = cpp.pop("token_ids") == tokens and cpp.pop("kept_index") == kept
+            same = "the same" if cpp["equal"] else "OTHER"
+            said += f"; C++ {same} tokens, prefill {cpp['prefill_ms']:.1f} ms, {cpp['per_token_ms']:.1f} per token"
+        else:
+            said += f"; C++: {cpp.get('failed') or cpp['absent']}"
+        found["cpp"] = cpp
+    return {"said": said} | found | times
 
 
-def _timed(bundle: Path, setting: Setting, provider: Any) -> dict[str, Any]:
-    """Medians over answers to one question, the first not counted."""
+def _timed(bundle: Path, setting: Setting, provider: Any) -> tuple[dict[str, Any], list[int], list[int]]:
+    """Medians over answers to one question, the first not counted; its tokens, and the kept places."""
     import asap_export
 
     model = asap_export.load(bundle, provider=provider)
@@ -126,4 +142,6 @@ def _timed(bundle: Path, setting: Setting, provider: Any) -> dict[str, Any]:
     steps = [step for each in seconds for step in each.decode]
     if steps:
         medians["per_token_ms"] = 1e3 * statistics.median(steps)
-    return {**medians, "answer": answers[0].text}
+    first = answers[0]
+    kept = [] if first.kept_index is None else list(map(int, first.kept_index))
+    return {**medians, "answer": first.text}, list(map(int, first.token_ids)), kept
