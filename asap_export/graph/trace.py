@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from asap_export.graph.canonical import canonical_operators, canonical_translations
 from asap_export.graph.operators import OPSET_VERSION, translations
+from asap_export.graph.repeat import layers_to_trace
 from asap_export.model.decoder import Decoder
 from asap_export.model.embedding import TokenEmbedding
 from asap_export.model.vision import VisionEncoder
@@ -48,7 +49,8 @@ class GraphPlan:
     """What to trace, and what its inputs and outputs are called.
 
     ``arguments`` nests the inputs as the module's forward wants them; ``outputs`` gives each output's name
-    and dimensions.
+    and dimensions. ``parameters``, by their names in the graph, are those of the whole module, of whose decoder
+    ``module`` may have the first layers only (``graph/repeat.py``); ``layers`` says how many there are in all.
     """
 
     name: str
@@ -56,18 +58,22 @@ class GraphPlan:
     module: nn.Module
     arguments: tuple[Any, ...]
     outputs: dict[str, tuple[int | str, ...]]
+    parameters: dict[str, nn.Parameter]
+    layers: int | None = None
 
 
 def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> GraphPlan:
     """``vision_encoder.onnx``: pixel_values [tiles, 3, h, w], gather_index [visual_tokens] -> image_features."""
     pixels = torch.empty(_TILES, 3, spec.tile_size, spec.tile_size, dtype=dtype, device="meta")
     index = torch.empty(_VISUAL, dtype=torch.int64, device="meta")
+    module = VisionEncoder(llava)
     return GraphPlan(
         "vision_encoder",
         "Tiles of all images of a prompt to visual tokens: vision tower, projector, packing of the tiles.",
-        VisionEncoder(llava),
+        module,
         (Input("pixel_values", pixels, {0: "tiles"}), Input("gather_index", index, {0: "visual_tokens"})),
         {"image_features": ("visual_tokens", spec.hidden_size)},
+        _parameters(module),
     )
 
 
@@ -75,20 +81,29 @@ def embedding_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> Gra
     """``embed_tokens.onnx``: input_ids [batch, sequence], image_features [visual_tokens, D] -> inputs_embeds."""
     ids = torch.empty(_BATCH, _SEQUENCE, dtype=torch.int64, device="meta")
     features = torch.empty(_VISUAL, spec.hidden_size, dtype=dtype, device="meta")
+    module = TokenEmbedding(llava)
     return GraphPlan(
         "embed_tokens",
         "Token embeddings, with the visual tokens in the places of the image tokens.",
-        TokenEmbedding(llava),
+        module,
         (
             Input("input_ids", ids, {0: "batch", 1: "sequence"}),
             Input("image_features", features, {0: "visual_tokens"}),
         ),
         {"inputs_embeds": ("batch", "sequence", spec.hidden_size)},
+        _parameters(module),
     )
 
 
 def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning: PruningConfig) -> GraphPlan:
-    """``decoder.onnx``: prefill, later turns and decode steps in one graph."""
+    """``decoder.onnx``: prefill, later turns and decode steps in one graph.
+
+    Of layers that are alike the plan has two behind the cut; ``repeat_last_layer`` makes the others.
+    """
+    module = _DecoderForExport(Decoder(llava, pruning))
+    parameters = _parameters(module)
+    layers = layers_to_trace(module.decoder.language_model.layers, pruning)
+    module.decoder.keep_first_layers(layers)
     split_cache = pruning.prunes and not pruning.trim_early_kv
     early_layers = pruning.prune_after if split_cache else 0
 
@@ -107,7 +122,7 @@ def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning:
         Input("inputs_embeds", embeds, {0: "batch", 1: "sequence"}),
         Input("attention_mask", integers(_BATCH, _PAST + _SEQUENCE), {0: "batch", 1: "total_sequence"}),
         Input("position_ids", integers(_BATCH, _SEQUENCE), {0: "batch", 1: "sequence"}),
-        [(past(layer, "key"), past(layer, "value")) for layer in range(spec.layers)],
+        [(past(layer, "key"), past(layer, "value")) for layer in range(layers)],
     ]
     outputs: dict[str, tuple[int | str, ...]] = {"logits": ("batch", 1, spec.vocab_size)}
     if pruning.prunes:
@@ -118,7 +133,7 @@ def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning:
     if split_cache:
         early_mask = integers(_BATCH, _EARLY_PAST + _SEQUENCE)
         arguments.append(Input("early_attention_mask", early_mask, {0: "batch", 1: "early_total_sequence"}))
-    for layer in range(spec.layers):
+    for layer in range(layers):
         length = "early_total_sequence" if layer < early_layers else "present_sequence"
         for part in ("key", "value"):
             outputs[f"present.{layer}.{part}"] = ("batch", spec.kv_heads, length, spec.head_dim)
@@ -127,10 +142,17 @@ def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning:
         f"The language model; visual tokens are pruned by '{pruning.method}' after layer {pruning.prune_after}."
         if pruning.prunes
         else "The language model, without pruning.",
-        _DecoderForExport(Decoder(llava, pruning)),
+        module,
         tuple(arguments),
         outputs,
+        parameters,
+        spec.layers,
     )
+
+
+def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """By every name that one has: a tied head bears either."""
+    return dict(module.named_parameters(remove_duplicate=False))
 
 
 class _DecoderForExport(nn.Module):
@@ -184,7 +206,7 @@ def trace(plan: GraphPlan, on_layer: Callable[[int, int], None] = lambda done, t
     graph.doc_string = plan.doc
     if len(graph.inputs) != len(planned_inputs(plan)) or len(graph.outputs) != len(plan.outputs):
         raise RuntimeError(f"the exporter gave {plan.name} other inputs or outputs than planned")
-    for name, _ in plan.module.named_parameters(remove_duplicate=False):  # a tied head bears either name
+    for name in plan.parameters:
         if name in graph.initializers:
             weight = graph.initializers.pop(name)
             weight.const_value = None

@@ -17,6 +17,7 @@ from asap_export.graph.describe import attach_functions, describe
 from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
 from asap_export.graph.quantize import Linear, linear_layers, quantize_layers, reason_to_stay
+from asap_export.graph.repeat import repeat_last_layer
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import weightless_model
 from asap_export.graph.trace import GraphPlan, decoder_plan, embedding_plan, trace, vision_plan
@@ -117,13 +118,14 @@ class _GraphWriter:
         report(0.7, "simplify and check")
         name_values(model, plan)
         simplify(model)
+        if plan.layers is not None:
+            repeat_last_layer(model, plan.layers)
         attach_functions(model)
         check_graph(ir.to_proto(model))
-        parameters = dict(plan.module.named_parameters(remove_duplicate=False))
         names = {
-            str(value.name): self.names[id(parameters[value.name])]
+            str(value.name): self.names[id(plan.parameters[value.name])]
             for value in model.graph.inputs
-            if value.name in parameters
+            if value.name in plan.parameters
         }
         sources = {value: self.checkpoint.tensors[name] for value, name in names.items()}
         inputs = {value.name: value for value in model.graph.inputs}

@@ -1,6 +1,7 @@
 """The language model with the cut inside: transformers' own layers, our loop over them."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -75,6 +76,12 @@ class Decoder(nn.Module):
         self.lm_head: nn.Module = llava.lm_head
         self.pruning = pruning
         self.on_cut: Callable[[Cut], Survivors | None] | None = None  # may choose other survivors
+
+    def keep_first_layers(self, layers: int) -> None:
+        """Be the decoder of the model's first layers; the model itself stays as it is."""
+        shorter = copy(self.language_model)
+        shorter._modules = {**shorter._modules, "layers": shorter.layers[:layers]}
+        self.language_model = shorter
 
     def forward(
         self,
