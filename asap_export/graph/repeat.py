@@ -1,31 +1,43 @@
-"""Pass: the decoder of the same model with more layers, its last one once more for each.
+"""Pass: a graph of the same model with more layers, its last one once more for each.
 
-Tracing takes nearly all the time of an export, and layers behind the cut are alike but for their weights. So a
-decoder is traced with as few as show all that there is to see, and the others are copies of the last.
+Tracing takes nearly all the time of an export, and layers of a stack are alike but for their weights. So a stack
+is traced with as few as show all that there is to see, and the others are copies of the last.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 from torch import nn
 
-from asap_export.pruning.config import PruningConfig
+__all__ = ["DECODER", "TOWER", "Stack", "layers_to_trace", "repeat_last_layer"]
 
-__all__ = ["layers_to_trace", "repeat_last_layer"]
-
-_PAST = "past_key_values."
-_OF_LAYER = re.compile(r"((?:^|\.)language_model\.layers\.|^past_key_values\.|^present\.)(\d+)(\.)")
+_ALIKE = 2  # traced layers: one shows what is handed from one to the next
+_PAST, _PRESENT = "past_key_values", "present"
 _SIMPLE = (bool, int, float, str, type(None))
 
 
-def layers_to_trace(layers: nn.ModuleList, pruning: PruningConfig) -> int:
-    """Those up to the cut and two behind it, where all behind that are alike; else all."""
-    enough = (pruning.prune_after if pruning.prunes else 0) + 2
-    alike = all(_settings(layer) == _settings(layers[enough - 1]) for layer in layers[enough:])
-    return enough if alike and enough < len(layers) else len(layers)
+@dataclass(frozen=True)
+class Stack:
+    """Layers in a row: what their parameters' names begin with, and the norm that the states enter by."""
+
+    layers: str
+    norm: str
+
+
+DECODER, TOWER = Stack("language_model.layers", "input_layernorm"), Stack("encoder.layers", "layer_norm1")
+
+
+def layers_to_trace(stack: Stack, layers: nn.ModuleList, different: int = 0) -> int:
+    """The first ones, that are ``different``, and two more, where all behind those are alike; else all."""
+    enough = different + _ALIKE
+    if len(layers) <= enough or not hasattr(layers[-1], stack.norm):
+        return len(layers)
+    first, *others = (_settings(layer) for layer in layers[enough - 1 :])
+    return enough if all(other == first for other in others) else len(layers)
 
 
 def _settings(layer: nn.Module) -> list[Any]:
@@ -39,16 +51,19 @@ def _settings(layer: nn.Module) -> list[Any]:
     return found
 
 
-def repeat_last_layer(model: ir.Model, layers: int) -> None:
-    """Make a traced ``decoder.onnx``, whose weights are inputs still, one of ``layers`` layers."""
+def repeat_last_layer(model: ir.Model, stack: Stack, layers: int) -> None:
+    """Make a traced graph, whose weights are inputs still, one whose stack has so many layers."""
     graph = model.graph
-    layer = _Layer(graph)
-    if layer.number == layers - 1:
+    weights = (re.search(rf"\b{re.escape(stack.layers)}\.(\d+)\.", str(value.name)) for value in graph.inputs)
+    last = max((int(found[1]) for found in weights if found), default=-1)
+    if last == layers - 1:
         return
-    behind = list(layer.leaving.uses())
-    hidden = layer.leaving
-    for number in range(layer.number + 1, layers):
-        hidden = layer.copy(number, hidden)
+    before, layer = _Layer(graph, stack, last - 1), _Layer(graph, stack, last)
+    form = before.form(layer.entering)  # what leaves a layer is what enters the next
+    leaving = next(value for value in layer.computed() if layer.form(value) == form)
+    behind, hidden = list(leaving.uses()), leaving
+    for number in range(last + 1, layers):
+        hidden = layer.copy(number, leaving, hidden)
     for use in behind:
         use.node.replace_input_with(use.idx, hidden)
     graph.sort()
@@ -56,37 +71,50 @@ def repeat_last_layer(model: ir.Model, layers: int) -> None:
 
 
 class _Layer:
-    """The last layer of a graph: its nodes, in order, between the states that enter and those that leave."""
+    """A layer in a graph: what is computed from the states that enter it, its weights and its caches."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph = graph
-        inputs = {str(value.name): value for value in graph.inputs}
-        self.number = max(number for name in inputs if (number := _number(name)) is not None)
-        own = {name: value for name, value in inputs.items() if _number(name) == self.number}
-        self._caches = [value for name, value in own.items() if name.startswith(_PAST)]
-        self._weights = [value for name, value in own.items() if not name.startswith(_PAST)]
-        _ask_another_for_lengths(self._caches, self.number, inputs)
-        self._entering = _normalized(own, ".input_layernorm.weight")
-        last_position = _normalized(inputs, ".language_model.norm.weight").producer()
-        assert last_position is not None and last_position.op_type == "Slice"
-        leaving = last_position.inputs[0]
-        assert leaving is not None
-        self.leaving: ir.Value = leaving
-        reached = set(self._reached())
-        self.nodes = [node for node in graph if node in reached]
-        self._presents = [value for value in graph.outputs if _number(str(value.name)) == self.number]
+    def __init__(self, graph: ir.Graph, stack: Stack, number: int) -> None:
+        self._graph, self._number = graph, number
+        self._name = re.compile(rf"((?:^|\.){re.escape(stack.layers)}\.|^{_PAST}\.|^{_PRESENT}\.){number}\.")
+        self._inputs = self._own(graph.inputs)
+        (norm,) = (value for value in self._inputs if str(value.name).endswith(f".{stack.norm}.weight"))
+        (normalized,) = norm.consumers()
+        entering = normalized.inputs[0]
+        assert entering is not None
+        self.entering: ir.Value = entering
+        self._reached = set(_reached([entering, *self._inputs]))
+        self._forms: dict[ir.Value, Any] = {}
 
-    def copy(self, number: int, entering: ir.Value) -> ir.Value:
+    def computed(self) -> Iterator[ir.Value]:
+        """From what enters, of this layer or behind it."""
+        return (value for node in self._graph if node in self._reached for value in node.outputs)
+
+    def form(self, value: ir.Value) -> Any:
+        """How a value is computed: equal for two layers whose values are computed alike."""
+        if value not in self._forms:
+            self._forms[value] = self._form(value)
+        return self._forms[value]
+
+    def _form(self, value: ir.Value) -> Any:
+        node = value.producer()
+        if value is self.entering:
+            return "entering"
+        if value in self._inputs:
+            return self._renamed(value, "*")
+        if node is None or node not in self._reached:
+            return id(value)
+        attributes = sorted((name, str(attribute.value)) for name, attribute in node.attributes.items())
+        inputs = tuple(source and self.form(source) for source in node.inputs)
+        return hash((node.domain, node.op_type, tuple(attributes), node.outputs.index(value), inputs))
+
+    def copy(self, number: int, leaving: ir.Value, entering: ir.Value) -> ir.Value:
         """Add the layer once more, with the weights and caches of that number; what leaves it."""
-        twins = {self._entering: entering}
-        for value in (*self._caches, *self._weights):
-            twins[value] = _like(value, _renumbered(value, number))
-        place = 1 + max(
-            at for at, value in enumerate(self._graph.inputs) if str(value.name).startswith(_PAST)
-        )
-        self._graph.inputs[place:place] = [twins[value] for value in self._caches]
-        self._graph.inputs.extend(twins[value] for value in self._weights)
-        for node in self.nodes:
+        twins = {self.entering: entering}
+        for value in self._inputs:
+            twins[value] = _like(value, self._renamed(value, number))
+        self._place([twins[value] for value in self._inputs])
+        presents = self._own(self._graph.outputs)
+        for node in self._nodes([leaving, *presents]):
             twin = ir.Node(
                 node.domain,
                 node.op_type,
@@ -99,50 +127,50 @@ class _Layer:
             )
             self._graph.append(twin)
             twins.update(zip(node.outputs, twin.outputs, strict=True))
-        for value in self._presents:
-            twins[value].name = _renumbered(value, number)
+        for value in presents:
+            twins[value].name = self._renamed(value, number)
             self._graph.outputs.append(twins[value])
-        return twins[self.leaving]
+        return twins[leaving]
 
-    def _reached(self) -> Iterator[ir.Node]:
-        """What is computed from the layer's states, weights and caches, up to the states that leave."""
-        values, seen = [self._entering, *self._caches, *self._weights], set[ir.Node]()
+    def _place(self, inputs: list[ir.Value]) -> None:
+        """Caches behind those that there are, weights at the end."""
+        there = [place for place, value in enumerate(self._graph.inputs, 1) if _is_cache(value)]
+        end = there[-1] if there else 0
+        self._graph.inputs[end:end] = [value for value in inputs if _is_cache(value)]
+        self._graph.inputs.extend(value for value in inputs if not _is_cache(value))
+
+    def _nodes(self, outputs: list[ir.Value]) -> list[ir.Node]:
+        """Those between what enters and what leaves, in order."""
+        wanted, values = set[ir.Node](), list(outputs)
         while values:
-            value = values.pop()
-            if value is self.leaving:
-                continue
-            for node in value.consumers():
-                if node not in seen:
-                    seen.add(node)
-                    values.extend(node.outputs)
-                    yield node
+            node = values.pop().producer()
+            if node is not None and node in self._reached and node not in wanted:
+                wanted.add(node)
+                values.extend(value for value in node.inputs if value not in (None, self.entering))
+        return [node for node in self._graph if node in wanted]
+
+    def _own(self, values: Iterable[ir.Value]) -> list[ir.Value]:
+        return [value for value in values if self._name.search(str(value.name))]
+
+    def _renamed(self, value: ir.Value, number: int | str) -> str:
+        """The name of another layer's same weight or cache."""
+        return self._name.sub(rf"\g<1>{number}.", str(value.name), count=1)
 
 
-def _ask_another_for_lengths(caches: list[ir.Value], number: int, inputs: dict[str, ir.Value]) -> None:
-    """What the graph asks these caches for is no part of their layer: those of the layer before are as long."""
-    for value in caches:
-        earlier = inputs[_renumbered(value, number - 1)]
-        for use in [use for use in value.uses() if use.node.op_type == "Shape"]:
-            use.node.replace_input_with(use.idx, earlier)
+def _reached(values: list[ir.Value]) -> Iterator[ir.Node]:
+    """All that is computed from the values. Lengths that are asked of a cache are no layer's: all are as long."""
+    seen = set[ir.Node]()
+    while values:
+        value = values.pop()
+        for node in value.consumers():
+            if node not in seen and not (_is_cache(value) and node.op_type == "Shape"):
+                seen.add(node)
+                values.extend(node.outputs)
+                yield node
 
 
-def _number(name: str) -> int | None:
-    """Of the layer whose weight or cache bears that name."""
-    found = _OF_LAYER.search(name)
-    return int(found[2]) if found else None
-
-
-def _renumbered(value: ir.Value, number: int) -> str:
-    return _OF_LAYER.sub(rf"\g<1>{number}\3", str(value.name), count=1)
-
-
-def _normalized(inputs: dict[str, ir.Value], weight: str) -> ir.Value:
-    """What the norm is given whose weight's name ends so."""
-    (value,) = (value for name, value in inputs.items() if f".{name}".endswith(weight))
-    (norm,) = value.consumers()
-    states = norm.inputs[0]
-    assert states is not None
-    return states
+def _is_cache(value: ir.Value) -> bool:
+    return str(value.name).startswith(f"{_PAST}.")
 
 
 def _like(value: ir.Value, name: str) -> ir.Value:

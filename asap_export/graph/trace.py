@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from asap_export.graph.canonical import canonical_operators, canonical_translations
 from asap_export.graph.operators import OPSET_VERSION, translations
-from asap_export.graph.repeat import layers_to_trace
+from asap_export.graph.repeat import DECODER, TOWER, Stack, layers_to_trace
 from asap_export.model.decoder import Decoder
 from asap_export.model.embedding import TokenEmbedding
 from asap_export.model.vision import VisionEncoder
@@ -49,8 +49,8 @@ class GraphPlan:
     """What to trace, and what its inputs and outputs are called.
 
     ``arguments`` nests the inputs as the module's forward wants them; ``outputs`` gives each output's name
-    and dimensions. ``parameters``, by their names in the graph, are those of the whole module, of whose decoder
-    ``module`` may have the first layers only (``graph/repeat.py``); ``layers`` says how many there are in all.
+    and dimensions. ``parameters``, by their names in the graph, are those of the whole module, of whose ``stack``
+    of layers ``module`` may have the first ones only (``graph/repeat.py``); ``layers`` says how many there are.
     """
 
     name: str
@@ -59,7 +59,8 @@ class GraphPlan:
     arguments: tuple[Any, ...]
     outputs: dict[str, tuple[int | str, ...]]
     parameters: dict[str, nn.Parameter]
-    layers: int | None = None
+    stack: Stack | None = None
+    layers: int = 0
 
 
 def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> GraphPlan:
@@ -67,13 +68,17 @@ def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> GraphP
     pixels = torch.empty(_TILES, 3, spec.tile_size, spec.tile_size, dtype=dtype, device="meta")
     index = torch.empty(_VISUAL, dtype=torch.int64, device="meta")
     module = VisionEncoder(llava)
+    parameters, layers = _parameters(module), module.used_layers
+    module.keep_first_layers(layers_to_trace(TOWER, module.tower.encoder.layers[:layers]))
     return GraphPlan(
         "vision_encoder",
         "Tiles of all images of a prompt to visual tokens: vision tower, projector, packing of the tiles.",
         module,
         (Input("pixel_values", pixels, {0: "tiles"}), Input("gather_index", index, {0: "visual_tokens"})),
         {"image_features": ("visual_tokens", spec.hidden_size)},
-        _parameters(module),
+        parameters,
+        TOWER,
+        layers,
     )
 
 
@@ -102,7 +107,9 @@ def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning:
     """
     module = _DecoderForExport(Decoder(llava, pruning))
     parameters = _parameters(module)
-    layers = layers_to_trace(module.decoder.language_model.layers, pruning)
+    layers = layers_to_trace(
+        DECODER, module.decoder.language_model.layers, pruning.prune_after if pruning.prunes else 0
+    )
     module.decoder.keep_first_layers(layers)
     split_cache = pruning.prunes and not pruning.trim_early_kv
     early_layers = pruning.prune_after if split_cache else 0
@@ -146,6 +153,7 @@ def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning:
         tuple(arguments),
         outputs,
         parameters,
+        DECODER,
         spec.layers,
     )
 

@@ -118,8 +118,8 @@ class _GraphWriter:
         report(0.7, "simplify and check")
         name_values(model, plan)
         simplify(model)
-        if plan.layers is not None:
-            repeat_last_layer(model, plan.layers)
+        if plan.stack is not None:
+            repeat_last_layer(model, plan.stack, plan.layers)
         attach_functions(model)
         check_graph(ir.to_proto(model))
         names = {

@@ -1,7 +1,6 @@
 """The language model with the cut inside: transformers' own layers, our loop over them."""
 
 from collections.abc import Callable
-from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from asap_export.errors import UserError
 from asap_export.model.attention import ATTENTION, KeyValueCache
+from asap_export.model.shortened import with_first_layers
 from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import (
     Observation,
@@ -78,10 +78,8 @@ class Decoder(nn.Module):
         self.on_cut: Callable[[Cut], Survivors | None] | None = None  # may choose other survivors
 
     def keep_first_layers(self, layers: int) -> None:
-        """Be the decoder of the model's first layers; the model itself stays as it is."""
-        shorter = copy(self.language_model)
-        shorter._modules = {**shorter._modules, "layers": shorter.layers[:layers]}
-        self.language_model = shorter
+        """Be the decoder of the model's first layers."""
+        self.language_model = with_first_layers(self.language_model, layers)
 
     def forward(
         self,

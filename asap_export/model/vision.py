@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asap_export.model.shortened import with_first_layers, with_modules
+
 __all__ = ["VisionEncoder"]
 
 
@@ -23,8 +25,19 @@ class VisionEncoder(nn.Module):
         chosen = config.vision_feature_layer
         chosen = [chosen] if isinstance(chosen, int) else list(chosen)
         # transformers counts hidden states: 0 is the embedding, -1 the output of the last layer
-        self.feature_layers = [layer % (layers + 1) for layer in chosen]
+        self.feature_layers: list[int] = [layer % (layers + 1) for layer in chosen]
         self.drop_class_token = config.vision_feature_select_strategy == "default"
+
+    @property
+    def used_layers(self) -> int:
+        """Of the tower, up to the last whose features are used."""
+        return max(self.feature_layers)
+
+    def keep_first_layers(self, layers: int) -> None:
+        """Have no others, and the last one's features in the place of those used, where they are of one layer."""
+        if layers < self.used_layers and len(self.feature_layers) == 1:
+            self.feature_layers = [layers]
+        self.tower = with_modules(self.tower, encoder=with_first_layers(self.tower.encoder, self.used_layers))
 
     def forward(self, pixel_values: Tensor, gather_index: Tensor) -> Tensor:
         """Visual tokens of all images of a prompt, in prompt order.
@@ -34,7 +47,7 @@ class VisionEncoder(nn.Module):
         """
         hidden = self.tower.pre_layrnorm(self.tower.embeddings(pixel_values))
         states = {0: hidden}
-        for number, layer in enumerate(self.tower.encoder.layers[: max(self.feature_layers)], start=1):
+        for number, layer in enumerate(self.tower.encoder.layers[: self.used_layers], start=1):
             hidden = layer(hidden, None)
             states[number] = hidden
         features = torch.cat([states[layer] for layer in self.feature_layers], dim=-1)

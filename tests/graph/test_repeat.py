@@ -1,6 +1,7 @@
-"""A decoder whose last layers are copies is the one that a trace of all its layers gives."""
+"""A graph whose last layers are copies is the one that a trace of all its layers gives."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -12,7 +13,7 @@ from transformers import PreTrainedConfig
 import asap_export.graph.trace as tracing
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.graph.naming import name_values
-from asap_export.graph.repeat import layers_to_trace, repeat_last_layer
+from asap_export.graph.repeat import DECODER, TOWER, layers_to_trace, repeat_last_layer
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import weightless_model
 from asap_export.pruning.config import PruningConfig
@@ -28,18 +29,23 @@ numbers: dict[str, int] = {}  # of computations: each is written out once
 def model(random_checkpoint) -> tuple[PreTrainedConfig, ModelSpec]:
     checkpoint = open_checkpoint(random_checkpoint)
     config = deepcopy(checkpoint.config)
-    config.text_config.num_hidden_layers = LAYERS
-    return config, checkpoint.spec
+    config.text_config.num_hidden_layers = config.vision_config.num_hidden_layers = LAYERS
+    return config, replace(checkpoint.spec, layers=LAYERS)
 
 
-def decoder(config: PreTrainedConfig, spec: ModelSpec) -> ir.Model:
+def graph_of(name: str, config: PreTrainedConfig, spec: ModelSpec) -> ir.Graph:
     llava = weightless_model(config, torch.float32)
-    plan = tracing.decoder_plan(llava, spec, torch.float32, EARLY_CUT)
+    plan = (
+        tracing.vision_plan(llava, spec, torch.float32)
+        if name == "vision_encoder"
+        else tracing.decoder_plan(llava, spec, torch.float32, EARLY_CUT)
+    )
+    assert plan.stack is not None
     traced = tracing.trace(plan)
     name_values(traced, plan)
     simplify(traced)
-    repeat_last_layer(traced, LAYERS)
-    return traced
+    repeat_last_layer(traced, plan.stack, plan.layers)
+    return traced.graph
 
 
 def computations(graph: ir.Graph) -> dict[str, Any]:
@@ -72,19 +78,19 @@ def computations(graph: ir.Graph) -> dict[str, Any]:
     return {str(value.name): of(value) for value in graph.outputs}
 
 
-def test_copies_compute_what_a_whole_trace_does(model, monkeypatch) -> None:
-    repeated = decoder(*model)
-    monkeypatch.setattr(tracing, "layers_to_trace", lambda layers, _: len(layers))
-    whole = decoder(*model)
-    assert [value.name for value in repeated.graph.outputs] == [value.name for value in whole.graph.outputs]
-    assert {value.name for value in repeated.graph.inputs} == {value.name for value in whole.graph.inputs}
+@pytest.mark.parametrize("name", ["vision_encoder", "decoder"])
+def test_copies_compute_what_a_whole_trace_does(name: str, model, monkeypatch) -> None:
+    repeated = graph_of(name, *model)
+    monkeypatch.setattr(tracing, "layers_to_trace", lambda stack, layers, different=0: len(layers))
+    whole = graph_of(name, *model)
+    assert [value.name for value in repeated.outputs] == [value.name for value in whole.outputs]
+    assert {value.name for value in repeated.inputs} == {value.name for value in whole.inputs}
     caches = [
-        [value.name for value in decoder.graph.inputs if value.name.startswith("past")]
-        for decoder in (repeated, whole)
+        [value.name for value in graph.inputs if value.name.startswith("past")] for graph in (repeated, whole)
     ]
-    assert caches[0] == caches[1] and len(caches[0]) == 2 * LAYERS
-    assert computations(repeated.graph) == computations(whole.graph)
-    assert sum(1 for _ in repeated.graph) == sum(1 for _ in whole.graph)
+    assert caches[0] == caches[1] and len(caches[0]) == (2 * LAYERS if name == "decoder" else 0)
+    assert computations(repeated) == computations(whole)
+    assert sum(1 for _ in repeated) == sum(1 for _ in whole)
 
 
 class Layer(nn.Module):
@@ -93,6 +99,7 @@ class Layer(nn.Module):
     def __init__(self, number: int, width: int = 8, window: int | None = None, bias: bool = False) -> None:
         super().__init__()
         self.layer_idx, self.sliding_window = number, window
+        self.input_layernorm = nn.LayerNorm(8, device="meta")
         self.linear = nn.Linear(8, width, bias=bias, device="meta")
 
 
@@ -107,13 +114,17 @@ class Layer(nn.Module):
 )
 def test_layers_that_differ_behind_the_cut_are_all_traced(changed: dict[str, Any], traced: int) -> None:
     layers = nn.ModuleList(Layer(number, **(changed if number == 6 else {})) for number in range(8))
-    assert layers_to_trace(layers, PruningConfig(prune_after=2)) == traced
+    assert layers_to_trace(DECODER, layers, 2) == traced
 
 
 @pytest.mark.parametrize(("layers", "traced"), [(3, 3), (4, 4), (5, 4), (32, 4)])
 def test_no_more_are_traced_than_there_are(layers: int, traced: int) -> None:
-    assert layers_to_trace(nn.ModuleList(map(Layer, range(layers))), PruningConfig(prune_after=2)) == traced
+    assert layers_to_trace(DECODER, nn.ModuleList(map(Layer, range(layers))), 2) == traced
 
 
 def test_a_dense_decoder_is_two_layers_and_copies() -> None:
-    assert layers_to_trace(nn.ModuleList(map(Layer, range(32))), PruningConfig(method="none")) == 2
+    assert layers_to_trace(DECODER, nn.ModuleList(map(Layer, range(32)))) == 2
+
+
+def test_layers_without_the_norm_that_marks_their_beginning_are_all_traced() -> None:
+    assert layers_to_trace(TOWER, nn.ModuleList(map(Layer, range(32)))) == 32
