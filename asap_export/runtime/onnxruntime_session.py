@@ -181,8 +181,19 @@ def _require_provider(provider: str) -> None:
         names = [name for name, full in EXECUTION_PROVIDERS.items() if full in available]
         raise UserError(
             f"expected ONNX Runtime with {EXECUTION_PROVIDERS[provider]}, found only {', '.join(names)}; "
-            f'install it (pip install "asap-export[gpu]") or use --provider {names[0]}'
+            f"install it ({_how_to_install()}) or use --provider {names[0]}"
         )
+
+
+def _how_to_install() -> str:
+    """The package onnxruntime has files of the same names, and those of whichever came last are there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version("onnxruntime-gpu")
+    except PackageNotFoundError:
+        return 'pip install "asap-export[gpu]"'
+    return "pip uninstall both onnxruntime and onnxruntime-gpu, then pip install onnxruntime-gpu: they share files"
 
 
 def _ort_value(value: Tensor) -> ort.OrtValue:

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from asap_export.errors import UserError
-from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession, _load_cuda
 
 
 @pytest.fixture
@@ -80,6 +80,36 @@ def test_a_missing_provider_is_refused_with_those_there_are(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UserError, match=r"CUDAExecutionProvider, found only cpu; .*or use provider cpu"):
         OnnxRuntimeSession(doubling, "cuda")
+
+
+def test_where_the_cpu_package_has_replaced_the_gpu_s_files_that_is_said(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.31.1")
+    with pytest.raises(UserError, match="then pip install onnxruntime-gpu: they share files"):
+        OnnxRuntimeSession(doubling, "cuda")
+
+
+@pytest.mark.parametrize("missing", ["libcublasLt.so.13", None])
+def test_a_provider_that_does_not_start_is_refused_with_the_library_it_misses(
+    doubling: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    """ONNX Runtime itself would go on with the CPU."""
+    told = f"Failed to load {missing}: cannot open shared object file\n" if missing else ""
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(told, end=""))
+    opened = onnxruntime.InferenceSession
+    on_cpu = {"providers": ["CPUExecutionProvider"]}
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda *args, **more: opened(*args, **(more | on_cpu))
+    )
+    _load_cuda.cache_clear()
+    reason = f"cannot: {told.strip()}; pip install" if missing else "cannot; pip install"
+    with pytest.raises(UserError, match=reason):
+        OnnxRuntimeSession(doubling, "cuda")
+    _load_cuda.cache_clear()
 
 
 def test_what_onnx_runtime_cannot_load_is_refused_in_one_line(tmp_path: Path) -> None:
