@@ -51,16 +51,21 @@ def _settings(layer: nn.Module) -> list[Any]:
     return found
 
 
-def repeat_last_layer(model: ir.Model, stack: Stack, layers: int) -> None:
-    """Make a traced graph, whose weights are inputs still, one whose stack has so many layers."""
+def repeat_last_layer(model: ir.Model, stack: Stack, layers: int) -> bool:
+    """Make a traced graph, whose weights are inputs still, one whose stack has so many layers.
+
+    False where the last two are not computed alike, and the graph stays as it is.
+    """
     graph = model.graph
     weights = (re.search(rf"\b{re.escape(stack.layers)}\.(\d+)\.", str(value.name)) for value in graph.inputs)
     last = max((int(found[1]) for found in weights if found), default=-1)
     if last == layers - 1:
-        return
+        return True
     before, layer = _Layer(graph, stack, last - 1), _Layer(graph, stack, last)
     form = before.form(layer.entering)  # what leaves a layer is what enters the next
-    leaving = next(value for value in layer.computed() if layer.form(value) == form)
+    leaving = next((value for value in layer.computed() if layer.form(value) == form), None)
+    if leaving is None:
+        return False
     behind, hidden = list(leaving.uses()), leaving
     for number in range(last + 1, layers):
         hidden = layer.copy(number, leaving, hidden)
@@ -68,6 +73,7 @@ def repeat_last_layer(model: ir.Model, stack: Stack, layers: int) -> None:
         use.node.replace_input_with(use.idx, hidden)
     graph.sort()
     common.NameFixPass()(model)
+    return True
 
 
 class _Layer:
@@ -158,12 +164,11 @@ class _Layer:
 
 
 def _reached(values: list[ir.Value]) -> Iterator[ir.Node]:
-    """All that is computed from the values. Lengths that are asked of a cache are no layer's: all are as long."""
+    """All that is computed from the values, but for lengths, which are the same in all layers."""
     seen = set[ir.Node]()
     while values:
-        value = values.pop()
-        for node in value.consumers():
-            if node not in seen and not (_is_cache(value) and node.op_type == "Shape"):
+        for node in values.pop().consumers():
+            if node not in seen and node.op_type != "Shape":
                 seen.add(node)
                 values.extend(node.outputs)
                 yield node

@@ -63,13 +63,15 @@ class GraphPlan:
     layers: int = 0
 
 
-def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> GraphPlan:
+def vision_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, whole: bool = False) -> GraphPlan:
     """``vision_encoder.onnx``: pixel_values [tiles, 3, h, w], gather_index [visual_tokens] -> image_features."""
     pixels = torch.empty(_TILES, 3, spec.tile_size, spec.tile_size, dtype=dtype, device="meta")
     index = torch.empty(_VISUAL, dtype=torch.int64, device="meta")
     module = VisionEncoder(llava)
     parameters, layers = _parameters(module), module.used_layers
-    module.keep_first_layers(layers_to_trace(TOWER, module.tower.encoder.layers[:layers]))
+    module.keep_first_layers(
+        layers if whole else layers_to_trace(TOWER, module.tower.encoder.layers[:layers])
+    )
     return GraphPlan(
         "vision_encoder",
         "Tiles of all images of a prompt to visual tokens: vision tower, projector, packing of the tiles.",
@@ -100,16 +102,19 @@ def embedding_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype) -> Gra
     )
 
 
-def decoder_plan(llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning: PruningConfig) -> GraphPlan:
+def decoder_plan(
+    llava: nn.Module, spec: ModelSpec, dtype: torch.dtype, pruning: PruningConfig, whole: bool = False
+) -> GraphPlan:
     """``decoder.onnx``: prefill, later turns and decode steps in one graph.
 
-    Of layers that are alike the plan has two behind the cut; ``repeat_last_layer`` makes the others.
+    Of layers that are alike the plan has two behind the cut, unless it is to be ``whole``; ``repeat_last_layer``
+    makes the others.
     """
     module = _DecoderForExport(Decoder(llava, pruning))
     parameters = _parameters(module)
-    layers = layers_to_trace(
-        DECODER, module.decoder.language_model.layers, pruning.prune_after if pruning.prunes else 0
-    )
+    early = pruning.prune_after if pruning.prunes else 0
+    stack = module.decoder.language_model.layers
+    layers = spec.layers if whole else layers_to_trace(DECODER, stack, early)
     module.decoder.keep_first_layers(layers)
     split_cache = pruning.prunes and not pruning.trim_early_kv
     early_layers = pruning.prune_after if split_cache else 0

@@ -66,15 +66,15 @@ def write_graphs(
     """
     torch_dtype = TORCH_DTYPES[dtype]
     llava = weightless_model(checkpoint.config, torch_dtype)
-    plans: list[Callable[[], GraphPlan]] = [
-        lambda: vision_plan(llava, checkpoint.spec, torch_dtype),
-        lambda: embedding_plan(llava, checkpoint.spec, torch_dtype),
-        lambda: decoder_plan(llava, checkpoint.spec, torch_dtype, pruning),
+    plans: list[Callable[[bool], GraphPlan]] = [
+        lambda whole: vision_plan(llava, checkpoint.spec, torch_dtype, whole),
+        lambda _: embedding_plan(llava, checkpoint.spec, torch_dtype),
+        lambda whole: decoder_plan(llava, checkpoint.spec, torch_dtype, pruning, whole),
     ]
     # Next to quantized weights the shards would be ballast: what stays of them is written anew.
     writer = _GraphWriter(llava, checkpoint, pruning, dtype, folder, None if quantize_as else link, progress)
     for make_plan in plans:
-        writer.write(make_plan(), quantize_as)
+        writer.write(make_plan, quantize_as)
     writer.require_all_read()
     if cpu_passes and dtype != "bf16":
         decoder = ir.load(folder / "decoder.onnx")
@@ -103,8 +103,9 @@ class _GraphWriter:
         self.read: set[TensorPlace] = set()
         self.written = Written()
 
-    def write(self, plan: GraphPlan, quantize_as: QuantizeAs | None) -> None:
+    def write(self, make_plan: Callable[[bool], GraphPlan], quantize_as: QuantizeAs | None) -> None:
         """Trace one graph and write it with its weights."""
+        plan = make_plan(False)
 
         def report(fraction: float, detail: str) -> None:
             self.progress(Progress(f"Export {plan.name}", fraction, detail))
@@ -113,13 +114,18 @@ class _GraphWriter:
             rest = f"trace layer {done + 1} of {total}" if done < total else "write as ONNX operators"
             report(0.3 * done / total, rest)
 
-        report(0.0, "trace")
-        model = trace(plan, traced)
-        report(0.7, "simplify and check")
-        name_values(model, plan)
-        simplify(model)
-        if plan.stack is not None:
-            repeat_last_layer(model, plan.stack, plan.layers)
+        def traced_model(plan: GraphPlan) -> ir.Model:
+            report(0.0, "trace")
+            model = trace(plan, traced)
+            report(0.7, "simplify and check")
+            name_values(model, plan)
+            simplify(model)
+            return model
+
+        model = traced_model(plan)
+        if plan.stack is not None and not repeat_last_layer(model, plan.stack, plan.layers):
+            plan = make_plan(True)
+            model = traced_model(plan)
         attach_functions(model)
         check_graph(ir.to_proto(model))
         names = {

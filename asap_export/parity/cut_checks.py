@@ -25,7 +25,7 @@ from asap_export.pruning.config import PruningConfig
 from asap_export.pruning.cut import Survivors, criterion, take_tokens
 from asap_export.pruning.mask import soft_mask
 from asap_export.pruning.salience import attention_mass, normalised_salience
-from asap_export.pruning.scores import last_valid_row, row_weight
+from asap_export.pruning.scores import cut_weight, last_valid_row
 
 __all__ = ["ROLES", "CutChecks", "Past", "expected_nodes"]
 
@@ -210,7 +210,7 @@ class _Cut(NamedTuple):
         if mask is not None:
             yield self._same("AsapScore.query is AsapMask's", query, self._rows(self._query(mask)))
             yield self._same("AsapScore.key is AsapMask's", values["key"], self._key(mask))
-        weight = row_weight(chosen, cut.visual_mask, cut.new_mask)
+        weight = cut_weight(chosen, cut.visual_mask, cut.new_mask)
         weight = weight if chosen != "last" else take_tokens(weight, last_valid_row(cut.new_mask)[:, None])
         yield self._made("AsapScore.row_weight", values["row_weight"], weight)
         if "bias" in values:

@@ -8,7 +8,7 @@ from torch import Tensor
 from asap_export.pruning import operators
 from asap_export.pruning.config import PruningConfig, Score
 from asap_export.pruning.mask import causal_bias
-from asap_export.pruning.scores import last_valid_row, row_weight
+from asap_export.pruning.scores import cut_weight, last_valid_row
 
 __all__ = [
     "Observation",
@@ -81,7 +81,7 @@ def observe_attention(
     chosen = criterion(config)
     if chosen == "salience":
         return Observation(bias, mass, mass, salience)
-    weight = row_weight(chosen, visual_mask, new_mask)
+    weight = cut_weight(chosen, visual_mask, new_mask)
     rows, row_bias = query, bias
     if chosen == "last":  # one row decides: the others need no softmax
         last = last_valid_row(new_mask)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from asap_export.pruning.config import Score
 
-__all__ = ["last_valid_row", "received_attention", "row_attention", "row_weight"]
+__all__ = ["cut_weight", "last_valid_row", "received_attention", "row_attention", "row_weight"]
 
 
 def row_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Tensor:
@@ -28,6 +28,12 @@ def row_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Ten
         raise ValueError(f"the score {score!r} is not an average of attention rows")
     weight = rows.float()
     return weight / weight.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+
+def cut_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Tensor:
+    """``row_weight`` for a cut; all are 0 in a sequence without visual tokens, of which it asks nothing."""
+    weight = row_weight(score, visual_mask, attention_mask)
+    return weight * visual_mask.any(dim=1, keepdim=True).float()
 
 
 def last_valid_row(attention_mask: Tensor) -> Tensor:

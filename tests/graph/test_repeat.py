@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -11,16 +12,18 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 import asap_export.graph.trace as tracing
+import asap_export.graph.write as writing
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.graph.naming import name_values
 from asap_export.graph.repeat import DECODER, TOWER, layers_to_trace, repeat_last_layer
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import weightless_model
+from asap_export.progress import no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.spec import ModelSpec
 
 LAYERS = 5
-EARLY_CUT = PruningConfig(prune_after=1)
+PRUNINGS = {"cut": PruningConfig(prune_after=1), "dense": PruningConfig(method="none")}
 
 numbers: dict[str, int] = {}  # of computations: each is written out once
 
@@ -33,18 +36,18 @@ def model(random_checkpoint) -> tuple[PreTrainedConfig, ModelSpec]:
     return config, replace(checkpoint.spec, layers=LAYERS)
 
 
-def graph_of(name: str, config: PreTrainedConfig, spec: ModelSpec) -> ir.Graph:
+def graph_of(name: str, config: PreTrainedConfig, spec: ModelSpec, whole: bool) -> ir.Graph:
     llava = weightless_model(config, torch.float32)
     plan = (
-        tracing.vision_plan(llava, spec, torch.float32)
+        tracing.vision_plan(llava, spec, torch.float32, whole)
         if name == "vision_encoder"
-        else tracing.decoder_plan(llava, spec, torch.float32, EARLY_CUT)
+        else tracing.decoder_plan(llava, spec, torch.float32, PRUNINGS[name], whole)
     )
     assert plan.stack is not None
     traced = tracing.trace(plan)
     name_values(traced, plan)
     simplify(traced)
-    repeat_last_layer(traced, plan.stack, plan.layers)
+    assert repeat_last_layer(traced, plan.stack, plan.layers)
     return traced.graph
 
 
@@ -78,17 +81,15 @@ def computations(graph: ir.Graph) -> dict[str, Any]:
     return {str(value.name): of(value) for value in graph.outputs}
 
 
-@pytest.mark.parametrize("name", ["vision_encoder", "decoder"])
-def test_copies_compute_what_a_whole_trace_does(name: str, model, monkeypatch) -> None:
-    repeated = graph_of(name, *model)
-    monkeypatch.setattr(tracing, "layers_to_trace", lambda stack, layers, different=0: len(layers))
-    whole = graph_of(name, *model)
+@pytest.mark.parametrize("name", ["vision_encoder", "cut", "dense"])
+def test_copies_compute_what_a_whole_trace_does(name: str, model) -> None:
+    repeated, whole = (graph_of(name, *model, whole=whole) for whole in (False, True))
     assert [value.name for value in repeated.outputs] == [value.name for value in whole.outputs]
     assert {value.name for value in repeated.inputs} == {value.name for value in whole.inputs}
     caches = [
         [value.name for value in graph.inputs if value.name.startswith("past")] for graph in (repeated, whole)
     ]
-    assert caches[0] == caches[1] and len(caches[0]) == (2 * LAYERS if name == "decoder" else 0)
+    assert caches[0] == caches[1] and len(caches[0]) == (0 if name == "vision_encoder" else 2 * LAYERS)
     assert computations(repeated) == computations(whole)
     assert sum(1 for _ in repeated) == sum(1 for _ in whole)
 
@@ -128,3 +129,19 @@ def test_a_dense_decoder_is_two_layers_and_copies() -> None:
 
 def test_layers_without_the_norm_that_marks_their_beginning_are_all_traced() -> None:
     assert layers_to_trace(TOWER, nn.ModuleList(map(Layer, range(32)))) == 32
+
+
+def test_where_layers_are_not_computed_alike_all_are_traced(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, asked = open_checkpoint(random_checkpoint), list[bool]()
+    llava = weightless_model(checkpoint.config, torch.float32)
+
+    def make_plan(whole: bool) -> tracing.GraphPlan:
+        asked.append(whole)
+        return tracing.vision_plan(llava, checkpoint.spec, torch.float32, whole)
+
+    monkeypatch.setattr(writing, "repeat_last_layer", lambda *_: False)
+    writer = writing._GraphWriter(llava, checkpoint, PruningConfig(), "fp32", tmp_path, None, no_progress)
+    writer.write(make_plan, None)
+    assert asked == [False, True] and (tmp_path / "vision_encoder.onnx").is_file()
