@@ -14,7 +14,7 @@ Code = Literal[
     "missing_field", "unknown_field", "wrong_type", "unknown_value", "out_of_range", "wrong_length",
     "wrong_format", "inconsistent",
     "no_bundle", "unfinished", "unreadable", "unlisted_file", "outside", "missing_file", "wrong_size",
-    "wrong_hash",
+    "wrong_hash", "changed",
 ]  # fmt: skip
 
 _LONGEST = 60  # characters of a value or a key in a message

@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from asap_export.bundle.document import LARGEST
@@ -33,12 +34,18 @@ WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
 
+_State = tuple[int, ...] | None  # which file it is, and since when; None for none
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A validated bundle; made by ``Bundle.open``."""
 
     path: Path
     manifest: Manifest
+    seen: Mapping[str, _State] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # by file, when opened
 
     @classmethod
     def open(
@@ -64,9 +71,11 @@ class Bundle:
                 "",
                 f"expected a finished bundle, found an interrupted export at {path}; export again",
             )
-        bundle = cls(path, read_manifest(path))
+        seen = {MANIFEST: _state(path / MANIFEST)}
+        bundle = cls(path, read_manifest(path), seen)
         bundle._check_listing()
         try:
+            seen |= {name: _state(path / name) for name in bundle.manifest.files}
             bundle._check_files(progress)
             if hash_all:
                 bundle.check_large_files(progress)
@@ -77,6 +86,18 @@ class Bundle:
                 f"expected readable files in {path}, found {error.strerror}: {error.filename}",
             ) from error
         return bundle
+
+    def check_unchanged(self) -> None:
+        """Raise BundleError where a file is another than when the bundle was opened, as after its folder was
+        replaced: what has been read since is then of two bundles."""
+        for name, state in self.seen.items():
+            if _state(self.path / name) != state:
+                raise BundleError(
+                    "changed",
+                    name,
+                    f"expected {self.path} to stay as it is while it is loaded, found another {name}; "
+                    "load it again",
+                )
 
     def check_large_files(self, progress: ProgressCallback = no_progress) -> None:
         """Check the hashes of weights and engines, which opening leaves out. Raises BundleError where one is
@@ -176,6 +197,14 @@ class Bundle:
             if digest != self.manifest.files[name].sha256:
                 expected = self.manifest.files[name].sha256[:12]
                 raise _refused("wrong_hash", name, f"sha256 {expected}... of {name}", f"{digest[:12]}...")
+
+
+def _state(path: Path) -> _State:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_manifest(folder: Path) -> Manifest:

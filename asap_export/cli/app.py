@@ -1,5 +1,6 @@
 """``asap-export``: the commands, and how each of them ends."""
 
+import errno
 import logging
 import os
 import sys
@@ -43,6 +44,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "env": env_command,
 }
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,8 +62,8 @@ def run(arguments: Sequence[str]) -> int:
         app(prog_name=_NAME)
     try:
         return exit_status(arguments)
-    except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has read enough
+        _drop_output()
         return NO_READER
 
 
@@ -90,6 +93,13 @@ def exit_status(arguments: Sequence[str]) -> int:
             f"expected the Python package {package} for this command, found none; "
             "pip install 'asap-export[export]'"
         )
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _drop_output()
+        return _refuse(
+            f"expected to write to standard output, found: {error.strerror}; free space or write elsewhere"
+        )
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return interrupted_status() or INTERRUPTED
@@ -101,6 +111,11 @@ def exit_status(arguments: Sequence[str]) -> int:
     finally:
         reset_verbosity()  # what one command line asked for is not the next one's
     return 0
+
+
+def _drop_output() -> None:
+    """What is left to flush goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(message: str) -> int:

@@ -1,7 +1,6 @@
 """``asap-export run``: one answer, or a conversation."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,7 +29,7 @@ _SAMPLING = "Sampling"
 def run_command(
     bundle: BundlePath,
     image: Annotated[
-        list[Path] | None,
+        list[str] | None,  # a Path would take the slashes out of a URL, which is told
         typer.Option(
             "--image", metavar="FILE", help="Image that the question is about; repeat it for several."
         ),

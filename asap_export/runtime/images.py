@@ -1,6 +1,7 @@
 """Images as the processor wants them: upright, RGB, and surely images."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO, TextIOBase
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = ["ImageSource", "as_images", "named", "read_image"]
 # A file's path, a PIL image, a file's content, a file opened in binary mode, or RGB pixels [height, width, 3].
 ImageSource = str | os.PathLike[str] | Image.Image | bytes | BinaryIO | npt.NDArray[np.uint8]
 
+_URL = re.compile(r"(?:https?|ftp|file|s3|gs)://|data:")
 _KINDS = "a path, a PIL image, bytes, a binary file or an array"
 
 
@@ -99,6 +101,8 @@ def _check_pixels(array: npt.NDArray[Any]) -> None:
 
 def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Path | BinaryIO:
     if isinstance(source, str | os.PathLike):
+        if _URL.match(os.fspath(source)):
+            raise UserError(f"expected an image file, found the URL {os.fspath(source)}; download it first")
         return _file(Path(source))
     if isinstance(source, bytes):
         return BytesIO(source)

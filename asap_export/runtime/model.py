@@ -51,6 +51,7 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     )  # TensorRT cannot resize so
     sessions = open_sessions(bundle, chosen, threads, mapped)
     model = Model(bundle, sessions, preprocess, chosen, caches=cache_form(bundle, chosen))
+    bundle.check_unchanged()
     if mapped:
         model.note = (
             "there is too little memory for these weights as float32, so they are read from disk at every step, "

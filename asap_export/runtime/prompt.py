@@ -108,6 +108,7 @@ class PromptReader(ABC):
         """A text with one mark for each picture, and the pictures, as a prompt."""
 
     def _check_marks(self, text: str, images: int, template: bool) -> None:
+        _check_characters(text)
         marks = text.count(self.image_token)
         if marks == images or (marks == 0 and template):
             return
@@ -196,3 +197,18 @@ def _template_of(bundle: Bundle) -> ChatTemplate:
     from asap_export.runtime.jinja import jinja_renderer  # few bundles need it
 
     return WholeTemplate(jinja_renderer(whole.read_text(encoding="utf-8")), info.image_token)
+
+
+def _check_characters(text: str) -> None:
+    """Raise UserError for half a character, which is how Python holds a byte that is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        offset = len(text[: error.start].encode())
+        found = (
+            f"the byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"the surrogate U+{code:04X}"
+        )
+        raise UserError(
+            f"expected text in UTF-8, found {found} at offset {offset}; convert it to UTF-8"
+        ) from None

@@ -52,6 +52,28 @@ def test_a_bundle_may_be_moved_and_may_hold_a_parity_report(folder: Path) -> Non
     assert Bundle.open(moved, hash_all=True).path == moved
 
 
+@pytest.mark.parametrize("name", ["decoder.onnx", MANIFEST, "weights/model.safetensors"])
+def test_a_bundle_whose_file_is_replaced_behind_its_opening_is_refused(folder: Path, name: str) -> None:
+    bundle = Bundle.open(folder)
+    bundle.check_unchanged()
+    (folder / "new").write_bytes((folder / name).read_bytes())  # the same content: another file all the same
+    (folder / "new").replace(folder / name)
+    with refused(
+        "changed", name, f"to stay as it is while it is loaded, found another {name}; load it again"
+    ):
+        bundle.check_unchanged()
+
+
+def test_a_bundle_that_is_replaced_as_a_whole_or_goes_is_refused(folder: Path) -> None:
+    bundle, other = Bundle.open(folder), write_bundle(folder.parent / "other").path
+    folder.rename(folder.parent / "before")
+    with refused("changed", MANIFEST, "found another manifest.json"):
+        bundle.check_unchanged()
+    other.rename(folder)
+    with refused("changed", MANIFEST, "found another manifest.json"):
+        bundle.check_unchanged()
+
+
 def test_opening_tells_where_it_stands(folder: Path) -> None:
     seen: list[Progress] = []
     Bundle.open(folder, hash_all=True, progress=seen.append)

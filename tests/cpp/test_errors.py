@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import shutil
 import struct
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from damaged_bundles import rewrite_manifest
-from installed_command import IMAGES
+from installed_command import COMMAND, ENVIRONMENT, IMAGES
 from PIL import Image
 
 import asap_export
@@ -107,6 +108,7 @@ REQUESTS = {
     "no file": asked("What?", Path("/nowhere/cat.png")),
     "no file, with lines in its name": asked("What?", Path("/nowhere/cat\n  and dog.png")),
     "a folder": asked("What?", IMAGES),
+    "bytes that are no text": asked(os.fsdecode(b"What is \xff?"), MAT),
     "an option before an image": asked("What?", Path("/nowhere/cat.png"), top_p=2),
     "marks before an image": asked("<image><image>", Path("/nowhere/cat.png")),
 }
@@ -115,6 +117,24 @@ REQUESTS = {
 @pytest.mark.parametrize("mistake", REQUESTS)
 def test_a_request_that_cannot_be_answered(pruned_bundle: Path, mistake: str) -> None:
     assert_refused(pruned_bundle, REQUESTS[mistake])
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a//cat.png", "data:image/png;base64,iVBORw0KGgo="])
+def test_a_url_in_the_place_of_a_file(pruned_bundle: Path, url: str) -> None:
+    line = python_line(lambda: opened(pruned_bundle).generate([url], "What?"))
+    assert line == f"error: expected an image file, found the URL {url}; download it first\n"
+    assert cpp_line(pruned_bundle, "--prompt", "What?", "--provider", "cpu", "--image", url) == line
+
+
+@pytest.mark.parametrize("program", [INFER, COMMAND])
+def test_a_full_disk_behind_standard_output(pruned_bundle: Path, program: Path) -> None:
+    command = [program, *(["run"] if program == COMMAND else []), pruned_bundle]
+    command += ["--prompt", "What?", "--provider", "cpu"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert done.stderr.endswith("found: No space left on device; free space or write elsewhere\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_budget_for_a_dense_bundle(dense_bundle: Path) -> None:

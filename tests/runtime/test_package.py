@@ -1,14 +1,18 @@
 """The package as a user imports it."""
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import asap_export
 from asap_export.errors import UserError
+from asap_export.runtime import model
+from asap_export.runtime.session import Sessions
 
 
 def modules_after(statement: str) -> set[str]:
@@ -76,3 +80,20 @@ def test_an_export_takes_what_does_not_contradict_itself(tmp_path: Path) -> None
 def test_loading_what_is_no_bundle_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="expected a bundle folder"):
         asap_export.load(tmp_path / "nothing")
+
+
+def test_a_bundle_replaced_while_it_is_loaded_is_refused(
+    pruned_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = shutil.copytree(pruned_bundle, tmp_path / "a.bundle")
+    open_sessions = model.open_sessions
+
+    def meanwhile(*arguments: Any) -> Sessions:
+        sessions = open_sessions(*arguments)
+        bundle.rename(tmp_path / "before.bundle")
+        shutil.copytree(pruned_bundle, bundle)
+        return sessions
+
+    monkeypatch.setattr(model, "open_sessions", meanwhile)
+    with pytest.raises(UserError, match=r"stay as it is while it is loaded, found another manifest\.json"):
+        asap_export.load(bundle, provider="cpu")

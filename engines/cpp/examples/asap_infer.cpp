@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -275,6 +277,7 @@ void answer(Arguments const& given) {
 }  // namespace
 
 int main(int count, char** values) {
+    std::cout.exceptions(std::ios::badbit);  // an answer that nobody gets is no success
     try {
         Arguments const given = parsed({values + 1, values + count});
         if (given.help)
@@ -283,7 +286,14 @@ int main(int count, char** values) {
             std::cout << "asap-infer " ASAP_VERSION << '\n';
         else
             answer(given);
+        std::cout.flush();
         return 0;
+    } catch (std::ios_base::failure const&) {
+        std::string const reason = std::strerror(errno);
+        std::cout.exceptions(std::ios::goodbit);  // stderr flushes it
+        std::cerr << "error: expected to write to standard output, found: " << reason
+                  << "; free space or write elsewhere\n";
+        return 2;
     } catch (asap::Error const& error) {
         std::istringstream said(error.what());  // a file's name may have lines
         std::cerr << "error:";

@@ -1,5 +1,7 @@
 #include "bundle.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
@@ -162,7 +164,22 @@ void check_folder(fs::path const& folder) {
             "expected a finished bundle, found an interrupted export at " + python_path(folder) + "; export again");
 }
 
+Bundle::State state_of(fs::path const& file) {
+    struct stat status{};
+    if (stat(file.c_str(), &status) != 0) return {};
+    return {static_cast<std::int64_t>(status.st_dev), static_cast<std::int64_t>(status.st_ino), status.st_size,
+            status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
 }  // namespace
+
+void Bundle::check_unchanged() const {
+    for (auto const& [name, state] : seen)
+        if (state_of(path / name) != state)
+            throw BundleError("changed", name,
+                              "expected " + path.string() + " to stay as it is while it is loaded, found another " +
+                                  name + "; load it again");
+}
 
 std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string const& flavor) const {
     std::map<std::int64_t, EngineInfo> parts;
@@ -181,8 +198,10 @@ std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string co
 
 Bundle open_bundle(std::filesystem::path const& folder) {
     check_folder(folder);
-    Bundle bundle{python_path(folder), parse_manifest(content(folder))};
+    auto const manifest = state_of(folder / kManifest);
+    Bundle bundle{python_path(folder), parse_manifest(content(folder)), {{kManifest, manifest}}};
     check_listing(bundle.manifest);
+    for (auto const& [name, info] : bundle.manifest.files) bundle.seen[name] = state_of(folder / name);
     check_files(bundle);
     return bundle;
 }

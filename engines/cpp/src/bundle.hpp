@@ -1,7 +1,9 @@
 /// A bundle that has been checked: nothing missing, nothing altered, nothing outside its folder.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,8 +14,17 @@ namespace asap::detail {
 
 /// Made by `open_bundle`.
 struct Bundle {
+    /// Which file it is, and since when: device, inode, size, and seconds and nanoseconds of its last change. Empty
+    /// where there is none.
+    using State = std::vector<std::int64_t>;
+
     std::filesystem::path path;
     Manifest manifest;
+    std::map<std::string, State> seen;  ///< by file, when it was opened
+
+    /// Throws `BundleError` where a file is another than when the bundle was opened, as after its folder was
+    /// replaced: what has been read since is then of two bundles.
+    void check_unchanged() const;
 
     /// Where a file of the manifest is.
     std::filesystem::path file(std::string const& relative) const { return path / relative; }

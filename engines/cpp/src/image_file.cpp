@@ -19,6 +19,14 @@ namespace {
 
 using namespace std::string_view_literals;
 
+bool is_url(std::string const& name) {
+    auto const begins = [&](std::string_view scheme) {
+        return std::string_view(name).substr(0, scheme.size()) == scheme;
+    };
+    return begins("http://") || begins("https://") || begins("ftp://") || begins("file://") || begins("s3://") ||
+           begins("gs://") || begins("data:");
+}
+
 /// Formats that Python reads and this library does not, by how they begin.
 std::string foreign_format(Bytes file) {
     if (file.starts_with("GIF87a") || file.starts_with("GIF89a")) return "GIF";
@@ -97,6 +105,8 @@ Image decode_image(Bytes file, std::string const& name, std::int64_t most_pixels
 }  // namespace detail
 
 Image read_image(std::filesystem::path const& file) {
+    if (detail::is_url(file.native()))
+        throw Error("expected an image file, found the URL " + file.native() + "; download it first");
     std::error_code error;
     auto const status = std::filesystem::status(file, error);
     if (!std::filesystem::is_regular_file(status))

@@ -44,7 +44,10 @@ std::string Model::note() const { return runtime_->note(); }
 
 std::unique_ptr<Model> load(std::filesystem::path const& bundle, LoadOptions const& options) {
     return detail::guarded([&] {
-        return std::make_unique<Model>(std::make_shared<detail::Runtime const>(detail::open_bundle(bundle), options));
+        auto const opened = detail::open_bundle(bundle);
+        auto model = std::make_unique<Model>(std::make_shared<detail::Runtime const>(opened, options));
+        opened.check_unchanged();
+        return model;
     });
 }
 

@@ -99,6 +99,7 @@ Tokenizer const& PromptReader::tokenizer() const {
 }
 
 void PromptReader::check_marks(std::string const& text, std::size_t images, bool use_template) const {
+    tokens::check_utf8(text);
     std::size_t const marks = occurrences(text, manifest_.prompt.image_token);
     if (marks == images || (marks == 0 && use_template)) return;
     throw Error("expected one " + manifest_.prompt.image_token + " mark per image in the prompt, found " +

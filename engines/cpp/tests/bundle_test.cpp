@@ -39,6 +39,24 @@ TEST(Bundle, aSoundOneOpensAndKnowsItsPlaces) {
     EXPECT_TRUE(bundle.engines("decoder", "tensorrt").empty());
 }
 
+TEST(Bundle, oneThatIsReplacedWhileItIsLoadedIsRefused) {
+    namespace fs = std::filesystem;
+    fs::path const folder = fs::path(testing::TempDir()) / "replaced.bundle";
+    fs::remove_all(folder);
+    fs::copy(fixture("manifest/bundles/sound"), folder, fs::copy_options::recursive);
+    Bundle const bundle = open_bundle(folder);
+    bundle.check_unchanged();
+    fs::copy_file(folder / "decoder.onnx", folder / "new");
+    fs::rename(folder / "new", folder / "decoder.onnx");
+    try {
+        bundle.check_unchanged();
+        FAIL() << "was not refused";
+    } catch (BundleError const& error) {
+        EXPECT_EQ(error.code(), "changed");
+        EXPECT_EQ(error.place(), "decoder.onnx");
+    }
+}
+
 TEST(Bundle, aDamagedOneIsRefusedAsPythonDoes) {
     auto const folder = fixture("manifest/bundles");
     auto const said = json_fixture("manifest/bundles/said.json");

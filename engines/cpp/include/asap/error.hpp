@@ -24,7 +24,7 @@ public:
     /// Which kind of fault it is. Of manifest.json as a whole: too_large, too_deep, invalid_json, duplicate_key,
     /// wrong_version. Of a value in it: missing_field, unknown_field, wrong_type, unknown_value, out_of_range,
     /// wrong_length, wrong_format, inconsistent (with another value). Of the folder: no_bundle, unfinished, unreadable,
-    /// unlisted_file, outside, missing_file, wrong_size, wrong_hash.
+    /// unlisted_file, outside, missing_file, wrong_size, wrong_hash, changed (while it was loaded).
     std::string const& code() const { return code_; }
 
     /// Where it is: "$.model.layers" in the manifest, or a file of the folder (empty: the folder itself).

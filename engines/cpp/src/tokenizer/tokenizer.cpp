@@ -34,18 +34,22 @@ struct Parts {
     std::optional<std::vector<DecoderStep>> decoder;
 };
 
-namespace {
-
-void check(std::string_view text) {
-    if (text.size() > kLongestText)
-        throw Error("expected text of at most " + std::to_string(kLongestText) + " bytes, found " +
-                    std::to_string(text.size()) + "; ask in fewer words");
+void check_utf8(std::string_view text) {
     std::size_t const valid = valid_length(text);
     if (valid == text.size()) return;
     char const* const digits = "0123456789ABCDEF";
     auto const byte = static_cast<unsigned char>(text[valid]);
     throw Error(std::string("expected text in UTF-8, found the byte 0x") + digits[byte / 16] + digits[byte % 16] +
                 " at offset " + std::to_string(valid) + "; convert it to UTF-8");
+}
+
+namespace {
+
+void check(std::string_view text) {
+    if (text.size() > kLongestText)
+        throw Error("expected text of at most " + std::to_string(kLongestText) + " bytes, found " +
+                    std::to_string(text.size()) + "; ask in fewer words");
+    check_utf8(text);
 }
 
 /// Ids of the text alone.

@@ -12,7 +12,10 @@ namespace asap::detail {
 
 namespace tokens {
 struct Parts;
-}
+
+/// Throws `Error` that says which byte is no UTF-8.
+void check_utf8(std::string_view text);
+}  // namespace tokens
 
 /// Gives the ids, and the text, that the `tokenizers` package gives for the same file: byte pair encoding as
 /// in Llama, Llama 3, Mistral, Qwen2 and GPT-2. Any other component is refused. Thread-safe; copies share
