@@ -43,9 +43,17 @@ def _cpu_functions() -> tuple[onnx.FunctionProto, ...]:
 
 
 def attach_cpu_functions(model: ir.Model) -> None:
-    """Give a graph the bodies of what it calls; those that nothing calls are for RemoveUnusedFunctionsPass."""
+    """Give a graph the bodies of what it calls; those that nothing calls are for RemoveUnusedFunctionsPass.
+
+    They take any type, but ONNX does not know what com.microsoft's operators give, and compares the branches of
+    an If: there the type is stated, the graph's own.
+    """
+    kind = next(value for value in model.graph.inputs if value.name == "inputs_embeds").type
     for function in (*functions().values(), *_cpu_functions()):
         body = ir.serde.deserialize_function(function)
+        for node in ir.traversal.RecursiveGraphIterator(body.graph):
+            for value in node.outputs if node.op_type == "GroupQueryAttention" else ():
+                value.type = kind
         model.functions.setdefault(body.identifier(), body)
     model.opset_imports.update({DOMAIN: VERSION, CPU_DOMAIN: 1, _CONTRIB: 1})
 

@@ -34,7 +34,7 @@ def _rotated_then_split(op: Any, rows: Any, shape: Any, cos: Any, sin: Any, rota
 
 def take_over(old: ir.Value, new: ir.Value) -> None:
     """Let a value stand wherever another one did, under its name."""
-    new.name, new.shape, new.type = old.name, old.shape, old.type
+    new.name, new.shape, new.type, new.doc_string = old.name, old.shape, old.type, old.doc_string
     old.name = f"{old.name}.replaced"
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
