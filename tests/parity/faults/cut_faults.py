@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 import onnx_ir as ir
 
+from asap_export.graph.cpu.rows import producer_of
 from faults.fault import Change, Decoder, Named
 from faults.structure import (
     adders,
@@ -159,7 +160,13 @@ def _score_row(decoder: Decoder) -> Named:
     kind = "score row"
 
     def last(d: Decoder) -> ir.Value:
-        (maximum,) = (node for node in d.find("ReduceMax") if node.outputs[0].uses())
+        (maximum,) = (
+            node
+            for node in d.find(
+                "ReduceMax"
+            )  # of positions, where tokens are valid; another is of visual tokens
+            if node.outputs[0].uses() and producer_of(node.inputs[0]).op_type == "Where"
+        )
         (column,) = (user for user, _ in maximum.outputs[0].uses())
         return column.outputs[0]
 
