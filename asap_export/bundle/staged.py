@@ -1,5 +1,6 @@
 """Writing a folder whole or not at all: all work in a hidden sibling, which takes its name when complete."""
 
+import ctypes
 import errno
 import fcntl
 import glob
@@ -13,10 +14,12 @@ from typing import Self
 
 from asap_export.bundle.folder import PARTIAL
 from asap_export.bundle.refusals import as_user_error, check_replaceable, system_refusal
+from asap_export.errors import UserError
 
 __all__ = ["StagedFolder", "sync_folder"]
 
 _REPLACED = ".replaced-"  # in the name of an old folder on its way out
+_HERE, _EXCHANGE = -100, 2  # Linux's AT_FDCWD and RENAME_EXCHANGE
 
 
 class StagedFolder:
@@ -47,6 +50,11 @@ class StagedFolder:
             self._locks.append(_locked(self.path))
         except OSError as error:
             raise system_refusal(error, self.output.parent) from error
+        try:
+            self._check_alone()
+        except UserError as refusal:
+            self.__exit__(UserError, refusal, None)
+            raise
         return self
 
     def __exit__(
@@ -75,7 +83,18 @@ class StagedFolder:
     def _check_replaceable(self) -> None:
         check_replaceable(self.output, self._overwrite, self._what, self._is_ours)
 
+    def _check_alone(self) -> None:
+        """Of two that write to one name the second would replace the first, or be refused after all its work."""
+        for partial in _siblings(self.output, PARTIAL):
+            if partial != self.path and _is_held(partial):
+                raise UserError(
+                    f"expected to write {self.output} alone, found another export that does; wait for its end or "
+                    "choose another --output"
+                )
+
     def _take_the_place_of_the_old(self) -> None:
+        if _exchanged(self.path, self.output):  # the old one is what goes when all is done
+            return
         old = self.output.parent / f".{self.output.name}{_REPLACED}{os.getpid()}-{secrets.token_hex(4)}"
         self._locks.append(_locked(self.output))
         self.output.rename(old)
@@ -112,17 +131,37 @@ def _remove_leftovers(output: Path) -> None:
 
     A process id would not do: ids are reused, and mean nothing on a file system shared between containers.
     """
-    name = glob.escape(f".{output.name}")
-    for replaced in sorted(output.parent.glob(f"{name}{_REPLACED}*")):
+    for replaced in _siblings(output, _REPLACED):
         if not _abandoned(replaced):
             continue
         if output.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
             replaced.rename(output)  # killed between two renames: the old one is all there is
-    for partial in output.parent.glob(f"{name}{PARTIAL}*"):
+    for partial in _siblings(output, PARTIAL):
         if _abandoned(partial):
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _siblings(output: Path, kind: str) -> list[Path]:
+    return sorted(output.parent.glob(f"{glob.escape(f'.{output.name}')}{kind}*"))
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders take each other's name in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a living process holds the folder's lock."""
+    try:
+        os.close(_locked(folder))
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    return False
 
 
 def _abandoned(folder: Path) -> bool:

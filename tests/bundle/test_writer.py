@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bundle_cases import FILES, example_engine, example_manifest, write_bundle, write_files
 
-from asap_export.bundle import Bundle, BundleWriter, add_engine
+from asap_export.bundle import Bundle, BundleWriter, add_engine, staged
 from asap_export.bundle.refusals import require_space
 from asap_export.errors import UserError
 
@@ -69,6 +69,29 @@ def test_overwrite_replaces_a_bundle(tmp_path: Path) -> None:
     assert entries(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_an_overwritten_bundle_is_gone_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """In one step where the system can, else by two renames."""
+    if not exchanges:
+        monkeypatch.setattr(staged, "_exchanged", lambda one, other: False)
+    before = write_bundle(tmp_path / "out").path.stat().st_ino
+    write_bundle(tmp_path / "out", overwrite=True)
+    assert entries(tmp_path) == ["out"] and (tmp_path / "out").stat().st_ino != before
+
+
+def test_folders_take_each_other_s_names_in_one_step(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "first").mkdir(parents=True)
+    assert not staged._exchanged(one, other) and entries(one) == [
+        "first"
+    ]  # there is nothing to exchange with
+    (other / "second").mkdir(parents=True)
+    assert staged._exchanged(one, other)
+    assert (entries(one), entries(other)) == (["second"], ["first"])
+
+
 def test_overwrite_keeps_the_old_bundle_where_the_new_one_fails(tmp_path: Path) -> None:
     write_bundle(tmp_path / "out")
     with pytest.raises(RuntimeError), BundleWriter(tmp_path / "out", overwrite=True) as writer:
@@ -97,6 +120,7 @@ def test_the_old_bundle_is_put_back_where_the_new_one_cannot_take_its_place(
         return original(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(staged, "_exchanged", lambda one, other: False)  # as on a file system that cannot
         patch.setattr(Path, "rename", rename)
         write_bundle(tmp_path / "out", overwrite=True)
     assert entries(tmp_path) == ["out"] and Bundle.open(tmp_path / "out")
@@ -125,9 +149,9 @@ def killed_mid_way(output: Path) -> None:
     assert export.stdin and export.stdout
     with export.stdin, export.stdout:
         assert export.stdout.readline() == b"written\n"
-        with pytest.raises(UserError), BundleWriter(output) as other:  # a run beside it does not disturb it
-            other.place_file(Path(__file__), "x")
-            raise UserError("changed its mind")
+        # a run beside it is refused before any work, and does not disturb it
+        with pytest.raises(UserError, match="found another export that does; wait"), BundleWriter(output):
+            raise AssertionError("work began")
         assert len(entries(output.parent)) == 1
         export.send_signal(signal.SIGKILL)
         export.wait(10)
