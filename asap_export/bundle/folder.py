@@ -236,7 +236,10 @@ def manifest_bytes(folder: Path) -> bytes:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """``folder / relative``, refused where that is or leads (through a link) outside ``folder``."""
+    """``folder / relative``, refused where that is or leads (through a link) outside ``folder``.
+
+    Hugging Face's cache is one place: there a revision's files are links to its blobs.
+    """
     parts = relative.replace("\\", "/").split("/")
     if (
         PurePosixPath(relative).is_absolute()
@@ -249,14 +252,19 @@ def inside(folder: Path, relative: str) -> Path:
             f"expected a path inside the bundle, found {relative!r}; do not trust this bundle",
         )
     path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
-        target = path.resolve()
+    target, home = path.resolve(), folder.resolve()
+    if not target.is_relative_to(home) and target.parent not in _blobs(home):
         raise BundleError(
             "outside",
             relative,
             f"expected {relative} inside the bundle, found a link to {target}; copy it with links followed",
         )
     return path
+
+
+def _blobs(home: Path) -> list[Path]:
+    """models--org--name/blobs, where ``home`` is models--org--name/snapshots/REVISION or below."""
+    return [place.parents[1] / "blobs" for place in (home, *home.parents) if place.parent.name == "snapshots"]
 
 
 def _refused(code: Code, name: str, expected: str, found: str) -> BundleError:

@@ -324,6 +324,47 @@ def test_a_damaged_bundle(copied: Path, fault: str) -> None:
     assert cpp_line(copied, "--prompt", "x", "--provider", "cpu") == line
 
 
+@pytest.fixture
+def cached(pruned_bundle: Path, tmp_path: Path) -> Path:
+    """As Hugging Face's cache has it: files of a revision are links to blobs, which bear their hashes as names."""
+    home = tmp_path / "models--org--bundle"
+    bundle = shutil.copytree(pruned_bundle, home / "snapshots" / "0123abc")
+    (home / "blobs").mkdir()
+    for number, file in enumerate(file for file in sorted(bundle.glob("**/*")) if file.is_file()):
+        blob = file.rename(home / "blobs" / f"{number:040x}")
+        file.symlink_to(os.path.relpath(blob, file.parent))
+    return bundle
+
+
+def test_a_bundle_in_hugging_face_s_cache_answers(cached: Path) -> None:
+    answer = asap_export.load(cached, provider="cpu", threads=1).generate([MAT], "What?", max_new_tokens=4)
+    arguments = [
+        "--prompt",
+        "What?",
+        "--provider",
+        "cpu",
+        "--threads",
+        "1",
+        "--max-new-tokens",
+        "4",
+        "--json",
+    ]
+    done = infer(cached, *arguments, "--image", str(MAT))
+    assert tuple(json.loads(done.stdout)["token_ids"]) == answer.token_ids
+
+
+@pytest.mark.parametrize("place", ["../../../elsewhere", "../../blobs/below/it", "../../blobs-not"])
+def test_a_link_that_leads_out_of_the_cache(cached: Path, place: str) -> None:
+    other = cached / place
+    other.parent.mkdir(parents=True, exist_ok=True)
+    (cached / "decoder.onnx").resolve().rename(other)
+    (cached / "decoder.onnx").unlink()
+    (cached / "decoder.onnx").symlink_to(place)
+    line = python_line(lambda: asap_export.load(cached, provider="cpu"))
+    assert "expected decoder.onnx inside the bundle, found a link to" in line
+    assert cpp_line(cached, "--prompt", "x", "--provider", "cpu") == line
+
+
 @pytest.mark.parametrize("text", ["", "{'single': 'quotes'}", '{"schema_version": 5, "graphs": {'])
 def test_a_manifest_that_is_no_json(copied: Path, text: str) -> None:
     """Each JSON parser says in its own words what is wrong; the rest of the line is the same."""

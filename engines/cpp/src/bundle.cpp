@@ -92,12 +92,22 @@ void check_relative(std::string const& relative) {
             "expected a path inside the bundle, found " + python_repr(relative) + "; do not trust this bundle");
 }
 
+/// Whether `target` is a blob of Hugging Face's cache and `home` models--org--name/snapshots/REVISION or below: there a
+/// revision's files are links to its blobs.
+bool is_blob(fs::path const& target, fs::path const& home) {
+    for (fs::path place = home; place.has_relative_path(); place = place.parent_path())
+        if (place.parent_path().filename() == "snapshots" &&
+            target.parent_path() == place.parent_path().parent_path() / "blobs")
+            return true;
+    return false;
+}
+
 /// `folder / relative`, refused where that is or leads (through a link) outside `folder`.
 fs::path inside(fs::path const& folder, std::string const& relative) {
     check_relative(relative);
     fs::path path = folder / relative;
-    fs::path const target = resolved(path);
-    if (!is_below(target, resolved(folder)))
+    fs::path const target = resolved(path), home = resolved(folder);
+    if (!is_below(target, home) && !is_blob(target, home))
         throw BundleError("outside", relative,
                           "expected " + relative + " inside the bundle, found a link to " + target.string() +
                               "; copy it with links followed");
