@@ -48,7 +48,7 @@ def attach_cpu_functions(model: ir.Model) -> None:
     They take any type, but ONNX does not know what com.microsoft's operators give, and compares the branches of
     an If: there the type is stated, the graph's own.
     """
-    kind = next(value for value in model.graph.inputs if value.name == "inputs_embeds").type
+    kind = next((value.type for value in model.graph.inputs if value.name == "inputs_embeds"), None)
     for function in (*functions().values(), *_cpu_functions()):
         body = ir.serde.deserialize_function(function)
         for node in ir.traversal.RecursiveGraphIterator(body.graph):
