@@ -13,9 +13,9 @@ from asap_export.engine.limits import LONGEST_SEQUENCE
 from asap_export.pruning import operators
 
 SETTINGS = settings(max_examples=150, deadline=None)
-# Beside infinity and both zeros: the smallest denormals, neighbours, and the largest numbers.
+# Beside infinities and both zeros: the smallest denormals, neighbours, and the largest numbers.
 EDGES = np.array(
-    [-3.4028235e38, -3.4e38, -1, -1e-45, -0.0, 0, 1e-45, 3e-45, 1, 1.0000001, 3.4e38, np.inf], np.float32
+    [-np.inf, -3.4e38, -1, -1e-45, -0.0, 0, 1e-45, 3e-45, 1, 1.0000001, 3.4e38, np.inf], np.float32
 )
 # Groups of SelectLargest have 1,024 tokens, so sizes about their multiples matter.
 TOKENS = st.one_of(st.integers(1, 80), st.sampled_from([1023, 1024, 1025, 2048, 3000, 5000]))
