@@ -96,10 +96,8 @@ def exit_status(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
-        _drop_output()
-        return _refuse(
-            f"expected to write to standard output, found: {error.strerror}; free space or write elsewhere"
-        )
+        place = "all that was asked for" if _output_is_taken() else "to standard output"
+        return _refuse(f"expected to write {place}, found: {error.strerror}; free space or write elsewhere")
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return interrupted_status() or INTERRUPTED
@@ -116,6 +114,16 @@ def exit_status(arguments: Sequence[str]) -> int:
 def _drop_output() -> None:
     """What is left to flush goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_is_taken() -> bool:
+    """Whether standard output takes what is written to it; where it does not, nothing more is."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        return False
+    return True
 
 
 def _refuse(message: str) -> int:
