@@ -1,14 +1,14 @@
 """Check and measure on a CUDA device what users run there, in one report.
 
-    python tools/gpu_check.py [--json FILE] [--parts operators,eval,onnxruntime,bench,tensorrt] [--bundle BUNDLE]
+    python tools/gpu_check.py [--json FILE] [--parts operators,eval,onnxruntime,tensorrt,bench] [--bundle BUNDLE]
     python tools/gpu_check.py --rehearse        # the same on a CPU with a small model, in seconds; no measurement
 
 operators: the method's operators on the device against the host's float32. eval: the demo's answers by PyTorch on
 the device beside the host's, and time and memory of a picture's answers with random weights of Vicuna 7B's shape.
 onnxruntime, tensorrt: a bundle (the demo, exported on the spot) verified and timed, in C++ too where it is built.
-bench: bundles of Vicuna 7B's shape and transformers beside them. What is missing or fails is a
-line of the report, with its reason. Each part is a process of its own; the JSON is written anew whenever a part
-has ended. operators and eval need no installation of the project.
+bench: bundles of Vicuna 7B's shape, and transformers beside them. What is missing or fails is a line of the
+report, with its reason. Each part is a process of its own; the JSON is written anew whenever a part has ended.
+operators and eval need no installation of the project.
 """
 
 import argparse
@@ -30,8 +30,8 @@ PARTS = {
     "operators": ("on_gpu.operators", "measure"),
     "eval": ("on_gpu.answers", "measure"),
     "onnxruntime": ("on_gpu.bundles", "measure_onnxruntime"),
-    "bench": ("on_gpu.real_size", "measure"),
     "tensorrt": ("on_gpu.bundles", "measure_tensorrt"),
+    "bench": ("on_gpu.real_size", "measure"),
 }
 NO_DEVICE, INTERRUPTED = 2, 130  # exit statuses
 

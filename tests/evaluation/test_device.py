@@ -111,6 +111,10 @@ def test_as_many_questions_at_once_as_the_device_holds(checkpoint):
         rows = rows_in(needed, DeviceCapacity(total * 10**9, 0))
         found[total] = rows, needed.fixed + rows * needed.row <= 0.8 * total * 10**9
     assert found == {16: (1, False), 24: (1, False), 48: (4, True), 80: (9, True), 140: (16, True)}
+    on_h200 = needed_by(
+        spec, 14_126_862_336, 2, 16, CUDA
+    )  # docs/measurements/h200.json: eight questions at once
+    assert on_h200.fixed + 8 * on_h200.row > 55_215_501_824
     grouped = needed_by(replace(spec, kv_heads=8), weights, 2, 16, CUDA)
     assert grouped.row * 4 == needed_by(spec, weights, 2, 16, CUDA).row
 

@@ -31,9 +31,7 @@ def results(report: dict, part: str) -> dict:
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory) -> tuple[dict, str]:
     file = tmp_path_factory.mktemp("report") / "report.json"
-    parts = (
-        "operators,eval,onnxruntime,tensorrt"  # bench takes minutes; tests/end_to_end/test_bench.py has it
-    )
+    parts = "operators,eval,onnxruntime,tensorrt"  # bench would take minutes
     done = gpu_check("--rehearse", "--rounds", "1", "--parts", parts, "--json", file)
     assert done.returncode == 0, done.stderr
     return json.loads(file.read_text()), done.stdout
@@ -88,7 +86,7 @@ def test_without_a_device_there_is_one_line(tmp_path):
     [
         (
             ("--parts", "operators,everything"),
-            "expected --parts among operators, eval, onnxruntime, bench, tensorrt, found everything",
+            "expected --parts among operators, eval, onnxruntime, tensorrt, bench, found everything",
         ),
         (("--rounds", "0"), "expected --rounds of at least 1, found 0"),
         (("--layers", "2"), "expected --layers of at least 3"),
