@@ -33,7 +33,6 @@ CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights/"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
-
 _State = tuple[int, ...] | None  # which file it is, and since when; None for none
 
 
@@ -43,9 +42,8 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    seen: Mapping[str, _State] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # by file, when opened
+    # By file, when it was opened.
+    seen: Mapping[str, _State] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(

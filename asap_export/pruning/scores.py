@@ -31,7 +31,10 @@ def row_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Ten
 
 
 def cut_weight(score: Score, visual_mask: Tensor, attention_mask: Tensor) -> Tensor:
-    """``row_weight`` for a cut; all are 0 in a sequence without visual tokens, of which it asks nothing."""
+    """``row_weight`` for a cut; all are 0 in a sequence without visual tokens, of which it asks nothing.
+
+    visual_mask, attention_mask: [B, T] bool, of the new tokens. Returns [B, T] float32.
+    """
     weight = row_weight(score, visual_mask, attention_mask)
     return weight * visual_mask.any(dim=1, keepdim=True).float()
 

@@ -15,7 +15,6 @@ def test_every_layer_is_told_once_and_no_hook_stays(random_checkpoint: Path) -> 
     plan = vision_plan(llava, checkpoint.spec, torch.float32)
     told: list[tuple[int, int]] = []
     trace(plan, lambda done, total: told.append((done, total)))
-    layers = checkpoint.config.vision_config.num_hidden_layers
-    traced = len(told)  # of the tower's layers as few as show what there is to see
-    assert 0 < traced <= layers and told == [(done, traced) for done in range(1, traced + 1)]
+    assert checkpoint.config.vision_config.num_hidden_layers > 2
+    assert told == [(1, 2), (2, 2)]  # of layers that are alike, two show all that there is to see
     assert not any(module._forward_hooks for module in plan.module.modules())

@@ -160,13 +160,9 @@ def _score_row(decoder: Decoder) -> Named:
     kind = "score row"
 
     def last(d: Decoder) -> ir.Value:
-        (maximum,) = (
-            node
-            for node in d.find(
-                "ReduceMax"
-            )  # of positions, where tokens are valid; another is of visual tokens
-            if node.outputs[0].uses() and producer_of(node.inputs[0]).op_type == "Where"
-        )
+        # of the positions of valid tokens; another maximum is whether there are visual ones
+        maxima = (node for node in d.find("ReduceMax") if node.outputs[0].uses())
+        (maximum,) = (node for node in maxima if producer_of(node.inputs[0]).op_type == "Where")
         (column,) = (user for user, _ in maximum.outputs[0].uses())
         return column.outputs[0]
 
