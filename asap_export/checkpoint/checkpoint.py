@@ -80,7 +80,9 @@ def open_outlined(outline: Outline, progress: ProgressCallback = no_progress) ->
     shards = shard_names(place.folder)
     place.fetch(shards, progress)
     stored = [tensor for shard in shards for tensor in read_shard(place.folder / shard)]
-    tensors, ignored = by_parameter_name(stored, empty_model(config), str(place.folder))
+    tensors, ignored = by_parameter_name(
+        stored, empty_model(config, place.folder / "config.json"), str(place.folder)
+    )
     spec = replace(outline.spec, dtype=_main_dtype(tensors.values()))
     return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors, tuple(ignored))
 

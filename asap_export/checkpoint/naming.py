@@ -5,22 +5,33 @@ Old checkpoints say ``language_model.model.layers...``, the current classes
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
+from asap_export.checkpoint.json_file import one_line
 from asap_export.checkpoint.shards import TensorPlace, same_bytes
 from asap_export.errors import UserError
 
 __all__ = ["by_parameter_name", "empty_model", "listed"]
 
 
-def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model on the meta device: names, shapes, no memory."""
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
+def empty_model(config: PreTrainedConfig, file: Path) -> PreTrainedModel:
+    """The model on the meta device: names, shapes, no memory.
+
+    Raises UserError where the config, from ``file``, describes none that can be made.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+    except Exception as error:  # of many kinds, by which setting is wrong
+        raise UserError(
+            f"expected {file} to describe a model, found that transformers cannot make it: "
+            f"{type(error).__name__}: {one_line(error)}; mend it there"
+        ) from error
 
 
 _FLOATS = ("fp64", "fp32", "fp16", "bf16")
