@@ -34,7 +34,7 @@ interruptions: $(INSTALLED)
 faults: $(INSTALLED)
 	$(BIN)/python tools/plant_faults.py --json out/faults/faults.json
 
-# Hostile checkpoints given to the installed command, each with limits: it must refuse every one in one line.
+# Hostile checkpoints, templates, bundles, images and prompts, each with limits: all to be refused in one line.
 hostile: $(INSTALLED)
 	$(BIN)/python tools/hostile --json out/hostile/hostile.json
 

@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -26,9 +26,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests")]
 
-from case import Case  # noqa: E402
+from bundles import bundle_cases, request_cases  # noqa: E402
+from case import Case, copied, replaced  # noqa: E402
 from checkpoints import checkpoint_cases  # noqa: E402
-from driving import Outcome, Result, carried_out  # noqa: E402
+from driving import Outcome, Result, carried_out, has_asap_infer  # noqa: E402
+from installed_command import IMAGES  # noqa: E402
+from templates import WHOLE, template_cases  # noqa: E402
 
 from asap_export.cli.app import run  # noqa: E402
 
@@ -39,11 +42,22 @@ def every_case(work: Path) -> list[Case]:
 
     sound = write_checkpoint(work / "sound", dtype="fp16")
     # Its imports are the campaign's, not each case's, and what is sound has to be taken.
-    with redirect_stdout(io.StringIO()):
-        planned = run(["--model", str(sound), "--output", str(work / "planned"), "--plan"])
-    if planned != 0:
-        sys.exit("the sound checkpoint is refused")
-    return list(checkpoint_cases(sound))
+    whole = copied(sound, work / "whole")
+    replaced(whole / "chat_template.jinja", WHOLE.encode())
+    bundles = []
+    for model in (sound, whole):
+        bundles.append(model.with_suffix(".bundle"))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            made = run(["--model", str(model), "--output", str(bundles[-1]), "--dtype", "fp32", "--dense"])
+        if made != 0:
+            sys.exit("a sound checkpoint is refused")
+    infer = has_asap_infer()
+    return [
+        *checkpoint_cases(sound),
+        *template_cases(sound, bundles[1], IMAGES),
+        *bundle_cases(bundles[0], infer),
+        *request_cases(bundles[0], IMAGES, infer),
+    ]
 
 
 def table(outcomes: list[Outcome]) -> Table:
