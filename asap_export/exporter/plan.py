@@ -117,6 +117,10 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
     missing = dict(processed.missing)
     if checkpoint.ignored:
         missing["ignored"] = f"stored tensors that the model has not: {listed(checkpoint.ignored)}"
+    if checkpoint.absent:
+        missing["absent"] = (
+            f"weights that nothing reads and the checkpoint has not: {listed(checkpoint.absent)}"
+        )
     cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
