@@ -7,7 +7,7 @@ CPP_OPTIONS := -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON -DOnnxRuntime_ROOT=$(CURDIR
 FUZZ_SECONDS ?= 60
 INSTALLED := .venv/.installed
 
-.PHONY: demo test quick test-backbones interruptions faults large accuracy bench cpp cpp-sanitized lint clean
+.PHONY: demo test quick test-backbones interruptions faults hostile large accuracy bench cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -33,6 +33,10 @@ interruptions: $(INSTALLED)
 # Wiring faults planted in both forms of the demo's decoder, in fp32 and in fp16: verify must find every one.
 faults: $(INSTALLED)
 	$(BIN)/python tools/plant_faults.py --json out/faults/faults.json
+
+# Hostile checkpoints, templates, bundles, images and prompts, each with limits: all to be refused in one line.
+hostile: $(INSTALLED)
+	$(BIN)/python tools/hostile --json out/hostile/hostile.json
 
 # Accuracy under pruning of the demo checkpoint, swept and tested, as docs/accuracy.md has it: two hours on 2 cores.
 accuracy: $(INSTALLED)

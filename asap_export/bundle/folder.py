@@ -250,7 +250,14 @@ def inside(folder: Path, relative: str) -> Path:
             f"expected a path inside the bundle, found {relative!r}; do not trust this bundle",
         )
     path = folder / relative
-    target, home = path.resolve(), folder.resolve()
+    try:
+        target, home = path.resolve(), folder.resolve()
+    except RuntimeError as error:  # Python's word for a link to itself, before 3.13
+        raise BundleError(
+            "unreadable",
+            "",
+            f"expected readable files in {folder}, found {os.strerror(errno.ELOOP)}: {path}",
+        ) from error
     if not target.is_relative_to(home) and target.parent not in _blobs(home):
         raise BundleError(
             "outside",

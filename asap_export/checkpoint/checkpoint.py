@@ -25,8 +25,9 @@ class Checkpoint:
     """A validated LLaVA-NeXT or LLaVA-1.5 checkpoint on this machine.
 
     ``source`` is what the user called it ("demo", a folder or a hub id), ``revision`` the hub commit or None.
-    ``tensors`` holds every parameter of transformers' current model class by its name there; tied parameters
-    share a place. ``ignored`` names stored tensors that are no part of the model.
+    ``tensors`` holds every stored parameter of transformers' current model class by its name there; tied ones
+    share a place. ``ignored`` names stored tensors that are no part of the model, ``absent`` parameters that
+    are not stored and that nothing reads.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Checkpoint:
     spec: ModelSpec
     tensors: dict[str, TensorPlace]
     ignored: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,11 @@ def open_outlined(outline: Outline, progress: ProgressCallback = no_progress) ->
     shards = shard_names(place.folder)
     place.fetch(shards, progress)
     stored = [tensor for shard in shards for tensor in read_shard(place.folder / shard)]
-    tensors, ignored = by_parameter_name(stored, empty_model(config), str(place.folder))
+    model = empty_model(config, place.folder / "config.json")
+    tensors, ignored = by_parameter_name(stored, model, str(place.folder))
+    absent = tuple(name for name in model.state_dict() if name not in tensors)
     spec = replace(outline.spec, dtype=_main_dtype(tensors.values()))
-    return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors, tuple(ignored))
+    return Checkpoint(place.folder, place.name, place.revision, config, spec, tensors, tuple(ignored), absent)
 
 
 def _main_dtype(weights: Iterable[TensorPlace]) -> Dtype:

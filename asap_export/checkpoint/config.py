@@ -4,6 +4,8 @@ from pathlib import Path
 
 from transformers import GenerationConfig, LlavaConfig, LlavaNextConfig, PreTrainedConfig
 
+from asap_export.checkpoint.fields import check_fields
+from asap_export.checkpoint.json_file import one_line, read_object
 from asap_export.checkpoint.sizes import ARCHITECTURES, check_config, read_json
 from asap_export.errors import UserError
 
@@ -22,9 +24,8 @@ def read_config(file: Path) -> PreTrainedConfig:
     try:
         config = _CLASSES[model_type].from_dict(raw)
     except Exception as error:  # whichever field is wrong, transformers' classes raise errors of many kinds
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"expected {file} to describe a {ARCHITECTURES[model_type]}, found: {reason}"
+            f"expected {file} to describe a {ARCHITECTURES[model_type]}, found: {one_line(error)}"
         ) from error
     check_config(file, config)
     return config
@@ -38,9 +39,10 @@ def generation_config(folder: Path, config: PreTrainedConfig) -> GenerationConfi
     file = folder / "generation_config.json"
     if not file.is_file():
         return GenerationConfig.from_model_config(config)
+    check_fields(file, read_object(file))
     try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of many kinds, by which setting is wrong
         raise UserError(
-            f"expected generation settings in {file}, found other content; mend or remove it"
+            f"expected generation settings in {file}, found: {one_line(error)}; mend or remove it"
         ) from error

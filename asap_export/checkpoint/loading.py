@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -20,7 +21,9 @@ from transformers import (
 from transformers.utils import logging
 
 from asap_export.checkpoint.checkpoint import Checkpoint
+from asap_export.checkpoint.fields import FILES, check_fields
 from asap_export.checkpoint.foreign_code import refuse_foreign_code
+from asap_export.checkpoint.json_file import one_line, read_object
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.spec import ModelSpec
@@ -37,12 +40,15 @@ def load_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
 
     Raises UserError where files are missing, belong to another model, or ask for code of their own.
     """
+    _check_files(folder)
     refuse_foreign_code(folder)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"expected the processor's files in {folder}, found: {reason}") from error
+    except Exception as error:  # of many kinds, by which setting is wrong
+        _check_tokenizer(folder / "tokenizer.json")
+        raise UserError(
+            f"expected the processor's files in {folder}, found: {one_line(error)}; download them again"
+        ) from error
     if not isinstance(processor, LlavaNextProcessor | LlavaProcessor):
         found = type(processor).__name__
         raise UserError(f"expected a LlavaNextProcessor or LlavaProcessor in {folder}, found {found}")
@@ -53,6 +59,24 @@ def load_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
     if processor.chat_template is None:  # it may be among the tokenizer's settings alone
         processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     return processor
+
+
+def _check_files(folder: Path) -> None:
+    """Raise UserError where a file of a processor is none of its kind."""
+    for name in FILES:
+        with suppress(FileNotFoundError):  # transformers knows which of them it can do without
+            check_fields(folder / name, read_object(folder / name))
+
+
+def _check_tokenizer(file: Path) -> None:
+    """Raise UserError where it is this file that cannot be loaded."""
+    if file.is_file():
+        try:
+            Tokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises nothing more narrow
+            raise UserError(
+                f"expected a tokenizer in {file}, found: {one_line(error)}; download it again"
+            ) from error
 
 
 def unsaid_settings(folder: Path) -> list[str]:
@@ -75,8 +99,9 @@ def check_processor(folder: Path, spec: ModelSpec) -> ProcessorMixin:
     try:
         inputs = processor(images=[image], text=[processor.image_token])
     except Exception as error:  # of many kinds, by which setting is missing
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"expected a processor in {folder} that takes an image, found: {reason}") from error
+        raise UserError(
+            f"expected a processor in {folder} that takes an image, found: {one_line(error)}; mend its files"
+        ) from error
     expected = packing([(side, 2 * side)], TileGeometry.of(spec)).visual_tokens[0]
     found = inputs["input_ids"][0].count(spec.image_token_id)
     height, width = np.asarray(inputs["pixel_values"][0]).shape[-2:]

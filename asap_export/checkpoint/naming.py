@@ -5,22 +5,34 @@ Old checkpoints say ``language_model.model.layers...``, the current classes
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
+from asap_export.checkpoint.json_file import one_line
 from asap_export.checkpoint.shards import TensorPlace, same_bytes
+from asap_export.checkpoint.unread import stays_behind
 from asap_export.errors import UserError
 
 __all__ = ["by_parameter_name", "empty_model", "listed"]
 
 
-def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model on the meta device: names, shapes, no memory."""
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
+def empty_model(config: PreTrainedConfig, file: Path) -> PreTrainedModel:
+    """The model on the meta device: names, shapes, no memory.
+
+    Raises UserError where the config, from ``file``, describes none that can be made.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+    except Exception as error:  # of many kinds, by which setting is wrong
+        raise UserError(
+            f"expected {file} to describe a model, found that transformers cannot make it: "
+            f"{type(error).__name__}: {one_line(error)}; mend it there"
+        ) from error
 
 
 _FLOATS = ("fp64", "fp32", "fp16", "bf16")
@@ -29,8 +41,9 @@ _FLOATS = ("fp64", "fp32", "fp16", "bf16")
 def by_parameter_name(
     places: Iterable[TensorPlace], model: PreTrainedModel, origin: str
 ) -> tuple[dict[str, TensorPlace], list[str]]:
-    """Every parameter of ``model`` with its stored tensor, tied ones included, in the order of the model; and the
-    names of stored tensors that are none of them, which transformers passes over too.
+    """Every parameter of ``model`` with its stored tensor, tied ones included, in the order of the model, but for
+    those that nothing reads and that are not stored; and the names of stored tensors that are none of them, which
+    transformers passes over too.
 
     Raises UserError that names what is missing, of another shape or kind, or tied and yet different; ``origin`` is
     said in it.
@@ -49,8 +62,13 @@ def by_parameter_name(
             unknown.append(place.name)
     for tied, source in model.all_tied_weights_keys.items():
         _tie(found, tied, source)
-    if missing := [name for name in wanted if name not in found]:
-        raise UserError(f"expected all weights of the model in {origin}, found no {listed(missing)}")
+    absent = [name for name in wanted if name not in found]
+    if missing := [name for name in absent if not stays_behind(name, model.config)]:
+        raise UserError(
+            f"expected all weights of the model in {origin}, found no {listed(missing)}; download it again"
+        )
+    for name in absent:
+        del wanted[name]
     for name, shape in wanted.items():
         if found[name].shape != shape:
             raise UserError(

@@ -1,6 +1,7 @@
 """Where each tensor lies in a checkpoint's safetensors files, found from their headers alone."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from asap_export.checkpoint.json_file import read_object
 from asap_export.errors import UserError
 
 __all__ = ["INDEX", "SINGLE", "TensorPlace", "read_shard", "same_bytes", "shard_names"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_FILE_NAME = re.compile(r"(?!\.+$)[^/\\\x00-\x1f\ud800-\udfff]{1,200}")
+_LONGEST_HEADER = 100_000_000  # bytes, the library's own limit
 _DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
@@ -50,15 +54,16 @@ def shard_names(folder: Path) -> list[str]:
                 "with transformers' save_pretrained"
             )
         return [SINGLE]
-    try:
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"expected a weight_map in {folder / INDEX}, found none; download the file again"
-        ) from error
-    if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
-        raise UserError(f"expected plain file names in {folder / INDEX}, found {outside[0]!r}")
-    return names
+    weight_map = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"expected a weight_map in {folder / INDEX}, found none; download the file again")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+            raise UserError(
+                f"expected plain file names in {folder / INDEX}, found {ascii(name)[:100]}; "
+                "download the file again"
+            )
+    return sorted(set(weight_map.values()))
 
 
 def read_shard(file: Path) -> Iterator[TensorPlace]:
@@ -102,10 +107,17 @@ def same_bytes(one: TensorPlace, other: TensorPlace, piece: int = 1 << 24) -> bo
 def _validate(file: Path) -> None:
     """Let the library read the header: it takes one whose tensors fill the file, in order and without a hole."""
     try:
+        with file.open("rb") as stream:
+            if (length := int.from_bytes(stream.read(8), "little")) > _LONGEST_HEADER:
+                raise SafetensorError(f"header too large: {length:,} bytes")
         with safe_open(file, framework="numpy"):
             pass
     except FileNotFoundError as error:
         raise UserError(f"expected the shard {file}, found no such file; download it again") from error
+    except MemoryError as error:
+        raise UserError(
+            f"expected address space for {file} ({file.stat().st_size:,} bytes), found less; raise ulimit -v"
+        ) from error
     except (SafetensorError, OSError) as error:
         why = str(error).removeprefix("Error while deserializing header: ")
         raise UserError(

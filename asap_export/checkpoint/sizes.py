@@ -3,10 +3,11 @@
 ``config`` is transformers' own or a ``plain_config``: the same names, read without transformers.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from asap_export.checkpoint.fields import check_fields
+from asap_export.checkpoint.json_file import read_object
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
 from asap_export.spec import Dtype, ModelSpec
@@ -33,15 +34,13 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises UserError where the file is missing or damaged and where it is another model's.
     """
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = read_object(file)
     except FileNotFoundError as error:
         raise UserError(f"expected a checkpoint in {file.parent}, found no {file.name} there") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"expected JSON in {file}, found something else; download it again") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"expected a JSON object in {file}, found a {type(raw).__name__}")
-    model_type, named = str(raw.get("model_type")), raw.get("architectures")
+    model_type, named = str(raw.get("model_type"))[:100], raw.get("architectures")
     known = ARCHITECTURES.get(model_type)
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        named = None  # what it is instead, check_fields says
     if known is None or (named and named[0] != known):
         found = f"{named[0]} of model type {model_type}" if named else f"model type {model_type}"
         raise UserError(f"expected {SUPPORTED}, found {found} in {file}")
@@ -49,6 +48,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise UserError(
             f"expected unquantized weights, found a quantization_config in {file}; give the original"
         )
+    check_fields(file, raw)
     return raw
 
 

@@ -26,6 +26,7 @@ from asap_export.graph.write import QuantizeAs
 from asap_export.model.anyres import TileGeometry
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.pruning.config import Budget, PruningConfig
+from asap_export.runtime.jinja import jinja_renderer
 from asap_export.runtime.template import WholeTemplate
 from asap_export.runtime.template_parts import prompt_info, self_contained
 from asap_export.spec import CpuPass, Dtype, ModelSpec
@@ -116,6 +117,10 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
     missing = dict(processed.missing)
     if checkpoint.ignored:
         missing["ignored"] = f"stored tensors that the model has not: {listed(checkpoint.ignored)}"
+    if checkpoint.absent:
+        missing["absent"] = (
+            f"weights that nothing reads and the checkpoint has not: {listed(checkpoint.absent)}"
+        )
     cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
@@ -157,11 +162,11 @@ def _processor(outline: Outline) -> _Processed:
     preprocess = preprocess_graph(processor, TileGeometry.of(spec), str(folder))
     tokenizer = tokenizer_json(processor, str(folder))
     template = chat_template(processor)
-    whole = WholeTemplate(processor.apply_chat_template if template else None, processor.image_token)
+    jinja = self_contained(template, processor.tokenizer.special_tokens_map) if template else None
+    whole = WholeTemplate(jinja_renderer(jinja) if jinja else None, processor.image_token)
     prompt, template_refused = prompt_info(whole, template, processor.tokenizer.bos_token)
-    jinja = None
-    if template and prompt.template is None:
-        jinja = self_contained(template, processor.tokenizer.special_tokens_map)
+    if prompt.template is not None:
+        jinja = None
     missing = {}
     if unsaid := unsaid_settings(folder):
         missing["processor"] = f"its files do not say {' and '.join(unsaid)}; taken from config.json"

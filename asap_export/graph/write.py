@@ -11,6 +11,7 @@ from torch import nn
 from asap_export.checkpoint.checkpoint import Checkpoint
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
+from asap_export.checkpoint.unread import unread_weights
 from asap_export.errors import UserError
 from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.describe import attach_functions, describe
@@ -21,7 +22,6 @@ from asap_export.graph.repeat import repeat_last_layer
 from asap_export.graph.simplify import simplify
 from asap_export.graph.skeleton import weightless_model
 from asap_export.graph.trace import GraphPlan, decoder_plan, embedding_plan, trace, vision_plan
-from asap_export.graph.unread import unread_weights
 from asap_export.graph.weights import Linker, place_weights
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
@@ -133,8 +133,11 @@ class _GraphWriter:
             for value in model.graph.inputs
             if value.name in plan.parameters
         }
-        sources = {value: self.checkpoint.tensors[name] for value, name in names.items()}
+        stored = self.checkpoint.tensors
+        sources = {value: stored[name] for value, name in names.items() if name in stored}
         inputs = {value.name: value for value in model.graph.inputs}
+        for value in names.keys() - sources.keys():  # none of these is read, or the checkpoint were refused
+            model.graph.inputs.remove(inputs[value])
         self.read.update(place for value, place in sources.items() if inputs[value].uses())
         report(0.8, "place weights")
         if plan.name == "decoder" and quantize_as:

@@ -1,6 +1,6 @@
 """Prompts as transformers reads them, with a checkpoint's own processor: the reference for a bundle's reader."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,13 @@ import numpy as np
 from PIL.Image import Image
 
 from asap_export.checkpoint.loading import load_processor
+from asap_export.checkpoint.tokenizer import chat_template
 from asap_export.errors import UserError
 from asap_export.model.anyres import Packing, Size
+from asap_export.runtime.jinja import jinja_renderer
 from asap_export.runtime.prompt import Prompt, PromptReader
 from asap_export.runtime.template import WholeTemplate
+from asap_export.runtime.template_parts import self_contained
 from asap_export.spec import ModelSpec
 
 __all__ = ["ProcessorReader"]
@@ -25,8 +28,7 @@ class ProcessorReader(PromptReader):
         self.tokenizer: Any = self.processor.tokenizer
         self.tokenizer.model_max_length = 1 << 62  # it would only warn; lengths are checked against the model
         mark = self.processor.image_token
-        render = self.processor.apply_chat_template if self.processor.chat_template else None
-        super().__init__(spec, WholeTemplate(render, mark), mark, self.tokenizer.bos_token)
+        super().__init__(spec, WholeTemplate(_render(self.processor), mark), mark, self.tokenizer.bos_token)
 
     def text(self, token_ids: Sequence[int]) -> str:
         decoded: str = self.tokenizer.decode(
@@ -59,6 +61,21 @@ class ProcessorReader(PromptReader):
             # padded to the image with the most tiles; LLaVA-1.5's single tile comes without that dimension
             tiles.append(np.asarray(padded, np.float32).reshape(-1, 3, side, side)[:count])
         return Prompt(ids, np.concatenate(tiles), sizes)
+
+
+def _render(processor: Any) -> Callable[..., str] | None:
+    """transformers' own rendering, once the template has ended within limits: transformers has none."""
+    template = chat_template(processor)
+    if not template:
+        return None
+    within_limits = jinja_renderer(self_contained(template, processor.tokenizer.special_tokens_map))
+
+    def render(messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
+        within_limits(messages, add_generation_prompt)
+        text: str = processor.apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
+        return text
+
+    return render
 
 
 def _listed(sizes: Sequence[tuple[int, int]]) -> str:

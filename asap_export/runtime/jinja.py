@@ -1,78 +1,111 @@
-"""Chat templates in Jinja, rendered as transformers renders them; for those that could not be taken apart."""
+"""Chat templates in Jinja, rendered as transformers renders them; for those that could not be taken apart.
+
+A template may come from anywhere. Jinja's sandbox keeps it from the machine, but not from loops without an end and
+texts that fill the memory, so it runs in a process with limits of both.
+"""
 
 import json
+import subprocess
+import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any
-
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from asap_export.errors import UserError
 
 __all__ = ["jinja_renderer"]
 
+_CHILD = Path(__file__).with_name("jinja_child.py")
+_CPU_SECONDS = 5  # for all conversations that one process renders: they take a millisecond each
+_SECONDS = 20  # for one, on a machine with other things to do
+_MEMORY = 1 << 30  # bytes of address space
+
 
 def jinja_renderer(source: str) -> Callable[..., str]:
-    """A function from messages, and add_generation_prompt, to text.
+    """A function from messages, and add_generation_prompt, to text; threads may share it.
 
-    The template may come from anywhere, so it runs in Jinja's sandbox. Raises UserError, as the function does,
-    where it is no template or refuses the conversation.
+    The function raises UserError where the template is none, refuses the conversation, or takes too much time or
+    memory.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    try:
-        template = environment.from_string(source)
-    except TemplateError as error:
-        raise _refusal(error) from error
+    return _Renderer(source)
 
-    def render(messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
+
+class _Renderer:
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None  # many bundles are never asked with the template
+
+    def __call__(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
+        conversation = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._started()
+            return self._asked(self._process, conversation)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        # -P: the folder of the program holds modules of ours that have names of others.
+        command = [sys.executable, "-P", str(_CHILD), str(_CPU_SECONDS), str(_MEMORY)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        weakref.finalize(self, _end, process)
+        self._asked(process, self._source)
+        return process
+
+    def _asked(self, process: subprocess.Popen[bytes], question: Any) -> str:
+        assert process.stdin is not None
         try:
-            return template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=add_generation_prompt
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:  # it has ended, and has nothing to say
+            line = b""
+        else:
+            line = _line(process, time.monotonic() + _SECONDS)
+        if not line:
+            with suppress(subprocess.TimeoutExpired):  # its own status says more
+                process.wait(1)
+            _end(process)
+            if process.returncode == 1:  # an exception before it could answer
+                raise UserError(
+                    f"expected {sys.executable} to import Jinja, found that it cannot; pip install jinja2"
+                )
+            raise UserError(
+                f"expected a chat template that needs at most {_CPU_SECONDS} s and 1 GiB of memory, found one "
+                "that needs more; write the whole prompt yourself, with --no-template"
             )
-        except Exception as error:  # a template may raise what it likes
-            raise _refusal(error) from error
-
-    return render
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what the model has written, for training; here it is only what stands within."""
-
-    tags = {"generation"}  # noqa: RUF012  # the base class has it so
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+        answer: dict[str, str] = json.loads(line)
+        if "refused" in answer:
+            raise UserError(
+                "expected a conversation that the chat template takes, found that it refuses: "
+                f"{answer['refused']}; write the whole prompt yourself, with --no-template"
+            )
+        return answer["text"]
 
 
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja's own escapes HTML."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """What the process says, up to the end of its line; empty where it says nothing in time."""
+    assert process.stdout is not None
+    said = bytearray()
+    with DefaultSelector() as selector:
+        selector.register(process.stdout, EVENT_READ)
+        while not said.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return b""
+            if not (piece := process.stdout.read1(1 << 20)):  # type: ignore[attr-defined]  # a BufferedReader
+                return b""
+            said += piece
+    return bytes(said)
 
 
-def _raise(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _refusal(error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(
-        f"expected a conversation that the chat template takes, found that it refuses: {reason}; write the whole "
-        "prompt yourself, with --no-template"
-    )
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None and not stream.closed:
+            stream.close()

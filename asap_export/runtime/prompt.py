@@ -196,7 +196,13 @@ def _template_of(bundle: Bundle) -> ChatTemplate:
         return WholeTemplate(None, info.image_token)
     from asap_export.runtime.jinja import jinja_renderer  # few bundles need it
 
-    return WholeTemplate(jinja_renderer(whole.read_text(encoding="utf-8")), info.image_token)
+    try:
+        source = whole.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UserError(
+            f"expected a chat template in UTF-8 in {whole}, found other bytes; export the bundle again"
+        ) from error
+    return WholeTemplate(jinja_renderer(source), info.image_token)
 
 
 def _check_characters(text: str) -> None:

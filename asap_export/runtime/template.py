@@ -12,6 +12,8 @@ __all__ = ["ChatTemplate", "PartsTemplate", "Turn", "WholeTemplate", "put_togeth
 # Stands for the last answer when a conversation is rendered: a private-use character, so no user's word.
 _ANSWER = "\ue000answer\ue000"
 
+_PROBE = "\ue001"  # in a question's place: no template escapes it, or has another case of it
+
 # Messages, as transformers has them, and add_generation_prompt to the text of the conversation.
 Render = Callable[..., str]
 
@@ -91,4 +93,22 @@ class WholeTemplate:
             parts = [] if self.mark in turn.text else [{"type": "image"}] * turn.images
             messages.append({"role": "user", "content": [*parts, {"type": "text", "text": turn.text}]})
             messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
-        return self.render(messages[:-1], add_generation_prompt=True)
+        text = self.render(messages[:-1], add_generation_prompt=True)
+        said = turns[-1].text.strip()
+        if said not in text and _PROBE not in self._of_probe(messages[:-1]):
+            raise UserError(
+                "expected a chat template that writes the question, found one that drops it; write the whole "
+                "prompt yourself, with --no-template"
+            )
+        if any(repr(message["content"]) in text for message in messages[:-1]):
+            raise UserError(
+                "expected a chat template that takes text and images, found one for text alone; write the whole "
+                "prompt yourself, with --no-template"
+            )
+        return text
+
+    def _of_probe(self, messages: list[dict[str, Any]]) -> str:
+        """What becomes of the last question, where the template writes it in other characters."""
+        assert self.render is not None
+        asked = {"role": "user", "content": [{"type": "text", "text": _PROBE}]}
+        return self.render([*messages[:-1], asked], add_generation_prompt=True)

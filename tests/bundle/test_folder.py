@@ -158,6 +158,14 @@ def test_a_link_that_leads_outside_is_refused(folder: Path) -> None:
         Bundle.open(folder)
 
 
+def test_a_link_to_itself_is_refused(folder: Path) -> None:
+    weights = folder / "weights" / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(weights.name)
+    with refused("unreadable", "", "found Too many levels of symbolic links: "):
+        Bundle.open(folder)
+
+
 @pytest.mark.parametrize("name", ["decoder.onnx", "decoder.cpu.onnx"])
 def test_a_graph_outside_the_hash_list_is_refused(folder: Path, name: str) -> None:
     rewrite(folder, lambda document: document["files"].pop(name))

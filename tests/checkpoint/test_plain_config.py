@@ -112,7 +112,7 @@ def test_what_cannot_be_exported_is_refused_in_the_same_words(
 def test_values_of_a_wrong_kind_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
     file = written(tmp_path, content)
     for read in (read_plain_config, read_config):
-        with pytest.raises(UserError, match=f"expected {file} to describe a Llava"):
+        with pytest.raises(UserError, match=f"expected .*{file} to "):
             read(file)
 
 

@@ -12,6 +12,7 @@ from small_checkpoints import SmallModel, write_checkpoint
 from tiny_checkpoints import tiny_config, tiny_model
 
 from asap_export.checkpoint.checkpoint import open_checkpoint
+from asap_export.checkpoint.json_file import read_object
 from asap_export.checkpoint.loading import check_processor, load_processor
 from asap_export.errors import UserError
 
@@ -50,6 +51,10 @@ def test_a_folder_that_is_no_checkpoint(tmp_path):
 
 def test_damaged_generation_settings(folder):
     (folder / "generation_config.json").write_text("{")
+    assert "expected JSON in" in refusal(folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    assert "expected eos_token_id of" in refusal(folder)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": -1}')
     assert "expected generation settings" in refusal(folder)
 
 
@@ -102,13 +107,63 @@ def test_another_architecture_names_the_supported_ones(changes, said, folder):
         ),
         (
             lambda config: config["text_config"].update(hidden_size="wide"),
-            "to describe a LlavaNextForConditionalGeneration",
+            "config.json to be int, found 'wide'; mend it there",
         ),
     ],
 )
 def test_what_the_graphs_cannot_hold(change, said, folder):
     change_config(folder, change)
     assert said in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.update(architectures=5), "expected architectures of"),
+        (lambda config: config.update(text_config=[]), "expected text_config of"),
+        (lambda config: config.update(image_grid_pinpoints=[[28, 56]] * 112_000), "length <= 256"),
+        (lambda config: config.update(image_grid_pinpoints=[[28, "56"]]), "image_grid_pinpoints[0][1] of"),
+        (lambda config: config["text_config"].update(num_hidden_layers=10**6), "int <= 4096, found 1000000"),
+        (lambda config: config["text_config"].update(vocab_size=10**30), "int <= 2147483647, found 1000"),
+        (lambda config: config["text_config"].update(hidden_act="odd"), "cannot make it: KeyError: 'odd'"),
+        (lambda config: config["text_config"].update(rope_parameters=["default"]), "rope_parameters of"),
+        (lambda config: config["vision_config"].update(patch_size=None), "to be int, found None"),
+        (lambda config: config["vision_config"].update(layer_norm_eps=-1.0), "found -1.0; mend it there"),
+    ],
+)
+def test_fields_of_another_type_or_out_of_bounds(change, said, folder):
+    change_config(folder, change)
+    assert said in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
+        (b'{"a": NaN}', "the number NaN"),
+        (b'{"a": 1e999}', "the number 1e999"),
+        (b'{"a": 1, "a": 1}', "the name 'a' twice in one object"),
+        (b'\xef\xbb\xbf{"a": 1}', "Unexpected UTF-8 BOM"),
+        ('{"a": 1}'.encode("utf-16"), "can't decode byte 0xff"),
+        (b'{"a": "' + b"x" * (64 << 20) + b'"}', "at most 67,108,864 bytes"),
+    ],
+    ids=["deep", "NaN", "infinite", "twice", "BOM", "UTF-16", "large"],
+)
+def test_what_is_no_json_in_any_small_file(content, said, tmp_path):
+    for name in ("config.json", "tokenizer.json", "special_tokens_map.json"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}, found.*") as caught:
+            read_object(tmp_path / name)
+        assert said in str(caught.value)
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path):
+    folder = write_checkpoint(tmp_path / "small")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["merges"] = 5
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"expected a tokenizer in {folder}/tokenizer.json, found: "):
+        load_processor(folder, open_checkpoint(folder).spec)
 
 
 def test_a_sliding_window_below_the_positions(tmp_path):

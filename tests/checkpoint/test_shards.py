@@ -2,11 +2,14 @@
 
 import json
 import resource
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asap_export.checkpoint.shards import read_shard
 from asap_export.errors import UserError
@@ -91,3 +94,58 @@ def test_what_is_no_file(tmp_path):
         list(read_shard(tmp_path / "missing.safetensors"))
     with pytest.raises(UserError, match="expected a whole safetensors file"):
         list(read_shard(tmp_path))
+
+
+SMALL = (
+    b'{"one": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}, '
+    b'"two": {"dtype": "F32", "shape": [1, 1], "data_offsets": [4, 8]}}'
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["dtype", "shape", "data_offsets"])
+
+
+def mutated(changes: list[tuple[int, int]]) -> bytes:
+    """The small header with other bytes at some places."""
+    header = bytearray(SMALL)
+    for place, byte in changes:
+        header[place % len(header)] = byte
+    return bytes(header)
+
+
+def with_another_field(name: str, field: str, value: object) -> bytes:
+    header = json.loads(SMALL)
+    header[name][field] = value
+    return json.dumps(header).encode()
+
+
+def assert_read_or_refused(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as stream:
+        stream.write(content)
+        stream.flush()
+        try:
+            places = list(read_shard(Path(stream.name)))
+        except UserError as error:
+            assert error.message.startswith("expected ") and error.message.isprintable()
+        else:
+            assert all(8 <= place.offset <= place.offset + place.nbytes <= len(content) for place in places)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(content):
+    assert_read_or_refused(content)
+    assert_read_or_refused(len(content).to_bytes(8, "little") + content + bytes(8))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=4), st.binary(max_size=12))
+def test_a_mutated_header_is_read_or_refused(changes, data):
+    assert_read_or_refused(len(SMALL).to_bytes(8, "little") + mutated(changes) + data)
+
+
+@given(st.sampled_from(["one", "two"]), FIELDS, ANYTHING)
+def test_a_header_with_another_value_is_read_or_refused(name, field, value):
+    header = with_another_field(name, field, value)
+    assert_read_or_refused(len(header).to_bytes(8, "little") + header + bytes(8))

@@ -1,6 +1,7 @@
 """Checkpoints as public ones are: what transformers takes, an export takes, and says what it passed over."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def with_a_word_beyond(folder: Path) -> None:
 
 def plan(folder: Path) -> ExportPlan:
     return plan_export(ExportRequest(str(folder), output=folder.parent / "out"))
+
+
+def without_what_nothing_reads(folder: Path) -> None:
+    """The norm behind the vision tower and its last layer, which lies above the features that are used."""
+    for file in folder.glob("model-*.safetensors"):
+        kept = {
+            n: w
+            for n, w in load_file(file).items()
+            if not re.search(r"post_layernorm|encoder\.layers\.2\.", n)
+        }
+        save_file(kept, file)
+
+
+def test_weights_that_nothing_reads_may_be_missing(folder: Path) -> None:
+    without_what_nothing_reads(folder)
+    assert (
+        plan(folder).missing["absent"].startswith("weights that nothing reads and the checkpoint has not: ")
+    )
+    change(folder / "config.json", lambda config: config.update(vision_feature_layer=-1))
+    with pytest.raises(UserError, match=r"found no model\.vision_tower\.encoder\.layers\.2\."):
+        open_checkpoint(folder)
 
 
 def test_stored_positions_in_integers_are_passed_over(folder: Path) -> None:
@@ -139,6 +161,7 @@ def test_all_of_it_at_once_is_exported_verified_and_asked(folder: Path, tmp_path
     change_weights(folder, lambda weights: weights.update({TOWER: torch.arange(5), "t": torch.ones(1)}))
     template_among_the_tokenizers_settings(folder)
     without_tower_settings(folder)
+    without_what_nothing_reads(folder)
     tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     image = next(token["id"] for token in tokens if token["content"] == "<image>")
     text = (folder / "tokenizer.json").read_text()

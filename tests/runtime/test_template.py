@@ -228,5 +228,53 @@ def test_a_template_that_refuses_or_reaches_out_gets_one_line(template, reason) 
 
 
 def test_what_is_no_template_is_refused() -> None:
-    with pytest.raises(UserError, match="expected a conversation that the chat template takes"):
-        jinja_renderer("{% for %}")
+    for source in ("{% for %}", "{{ 1 | no_such_filter }}", "{{ " + "(" * 3000, "{% if 1 %}" * 3000):
+        with pytest.raises(UserError, match="expected a conversation that the chat template takes"):
+            WholeTemplate(jinja_renderer(source), "<image>").first("What?", 0)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "at most 5 s and 1 GiB",
+        ),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        ("{{ 'a' * 10**10 }}", "MemoryError"),
+        ("{{ '{:99999999}'.format(5) }}", "it writes more than 16,777,216 characters"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "maximum recursion depth"),
+        ("{% include '/etc/passwd' %}", "no loader for this environment"),
+    ],
+    ids=["nested loops", "range", "memory", "long text", "recursion", "include"],
+)
+def test_a_template_without_an_end_or_measure_gets_one_line(template, reason) -> None:
+    render = jinja_renderer(template)
+    with pytest.raises(UserError, match=reason) as said:
+        render([], add_generation_prompt=True)
+    assert "\n" not in str(said.value)
+
+
+def test_a_template_that_took_too_long_once_is_asked_again() -> None:
+    render = jinja_renderer(
+        "{{ messages | length }}{% for i in range(99999 if messages else 1) %}"
+        "{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    )
+    with pytest.raises(UserError, match="at most 5 s"):
+        render([{"role": "user"}], add_generation_prompt=True)
+    assert render([], add_generation_prompt=True) == "0"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("USER: hello ASSISTANT:", "found one that drops it"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}", "found one for text alone"),
+    ],
+)
+def test_no_question_is_asked_in_a_damaged_prompt(template, reason) -> None:
+    whole = WholeTemplate(jinja_renderer(template), "<image>")
+    with pytest.raises(UserError, match=reason):
+        whole.first("What is on the mat?", 0)
+    with pytest.raises(UserError):
+        whole.later(HISTORY, "What is on the mat?", 0)

@@ -1,4 +1,5 @@
-"""Weights that no graph reads: a few have no part in LLaVA's computation, any other one would be a fault.
+"""Weights that no graph reads: a few have no part in LLaVA's computation, and a checkpoint may lack them. Any
+other one would be a fault.
 
 Names are those of transformers' current model classes.
 """
@@ -10,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from asap_export.checkpoint.shards import TensorPlace
 
-__all__ = ["NEVER_READ", "unread_weights"]
+__all__ = ["NEVER_READ", "stays_behind", "unread_weights"]
 
 # What stays behind in a checkpoint by design: pattern of its name, and why. A group is the number of a layer of
 # the vision tower, of which only those above the last used features stay behind.
@@ -28,11 +29,12 @@ def unread_weights(
     ``read`` are the places that graphs read; tied parameters share one.
     """
     used = set(read)
-    last = _layers_used(config)
-    return [name for name, place in tensors.items() if place not in used and not _stays_behind(name, last)]
+    return [name for name, place in tensors.items() if place not in used and not stays_behind(name, config)]
 
 
-def _stays_behind(name: str, layers_used: int) -> bool:
+def stays_behind(name: str, config: PreTrainedConfig) -> bool:
+    """Whether a parameter has no part in LLaVA's computation."""
+    layers_used = _layers_used(config)
     for pattern in NEVER_READ:
         if found := re.search(pattern, name):
             return all(int(layer) >= layers_used for layer in found.groups())

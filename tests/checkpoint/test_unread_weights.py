@@ -4,9 +4,9 @@ import pytest
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from asap_export.checkpoint.unread import unread_weights
 from asap_export.errors import UserError
 from asap_export.graph import write
-from asap_export.graph.unread import unread_weights
 from asap_export.pruning.config import PruningConfig
 
 
