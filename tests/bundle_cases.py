@@ -7,6 +7,7 @@ from asap_export.bundle import (
     BundleWriter,
     CpuDecoder,
     EngineInfo,
+    GenerationInfo,
     GraphInfo,
     Limits,
     Manifest,
@@ -93,6 +94,7 @@ def example_manifest() -> Manifest:
                 TurnParts("</s>USER: ", "<image>\n", "", " ASSISTANT:"),
             ),
         ),
+        generation=GenerationInfo(stop=("###",), left_out=("num_beams",)),
         cpu_decoder=CpuDecoder("decoder.cpu.onnx", (embeds, kept, past), (logits,), ("fused-attention",)),
     )
 

@@ -22,6 +22,7 @@ from asap_export.bundle.records import (
     FileInfo,
     FilePath,
     Flavor,
+    GenerationInfo,
     GraphInfo,
     GraphName,
     Limits,
@@ -48,6 +49,7 @@ __all__ = [
     "EnginePart",
     "FileInfo",
     "Flavor",
+    "GenerationInfo",
     "GraphInfo",
     "GraphName",
     "Limits",
@@ -65,7 +67,7 @@ __all__ = [
     "tool_versions",
 ]
 
-SCHEMA_VERSION: Literal[5] = 5
+SCHEMA_VERSION: Literal[6] = 6
 
 _TOOLS = (
     "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
@@ -99,11 +101,12 @@ class Manifest:
     opset: Annotated[int, Meta(ge=23, le=LARGEST)]
     graphs: Graphs
     prompt: PromptInfo
+    generation: GenerationInfo
     cpu_decoder: CpuDecoder | None = None
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[FilePath, FileInfo] = field(default_factory=dict)
-    schema_version: Literal[5] = SCHEMA_VERSION
+    schema_version: Literal[6] = SCHEMA_VERSION
 
     def text(self) -> str:
         """The file's content: JSON, indented, ending in a newline."""

@@ -15,6 +15,7 @@ __all__ = [
     "FileInfo",
     "FilePath",
     "Flavor",
+    "GenerationInfo",
     "GraphInfo",
     "GraphName",
     "Limits",
@@ -179,6 +180,26 @@ class PromptInfo:
     image_token: Name
     bos_token: Text | None
     template: TemplateInfo | None
+
+
+@dataclass(frozen=True)
+class GenerationInfo:
+    """How tokens are chosen where a request does not say: what the checkpoint's generation_config.json asks for.
+
+    Names and meanings are transformers'; ``temperature`` 0 is greedy, ``top_k`` 0 takes all tokens. ``left_out``
+    names what else that file asks for and no answer honours.
+    """
+
+    max_new_tokens: Count = 256
+    min_new_tokens: Number = 0  # before these an end token is not taken
+    temperature: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    top_k: Number = 0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    no_repeat_ngram_size: Number = 0
+    stop: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+    left_out: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from asap_export.checkpoint.config import generation_config, read_config
 from asap_export.checkpoint.naming import by_parameter_name, empty_model
@@ -49,6 +49,7 @@ class Outline:
 
     place: Location
     config: PreTrainedConfig
+    generation: GenerationConfig
     spec: ModelSpec
 
 
@@ -61,7 +62,8 @@ def outline_checkpoint(source: str | Path | None = None, revision: str | None = 
     place = locate(source, revision)
     config = read_config(place.folder / "config.json")
     stated = _DTYPES.get(str(config.dtype).removeprefix("torch."), "fp16")
-    return Outline(place, config, model_spec(config, generation_config(place.folder, config), stated))
+    generation = generation_config(place.folder, config)
+    return Outline(place, config, generation, model_spec(config, generation, stated))
 
 
 def open_checkpoint(

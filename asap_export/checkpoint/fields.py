@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from asap_export.errors import UserError
-from asap_export.spec import Count, Layers, Number, Pixels, Token
+from asap_export.spec import Count, Layers, Name, Number, Pixels, Token
 
 __all__ = ["FILES", "check_fields"]
 
@@ -100,6 +100,16 @@ class _Config:
 
 @dataclass
 class _Generation:
+    do_sample: bool | None = None
+    max_new_tokens: Count | None = None
+    min_new_tokens: Number | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    top_k: Token | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    no_repeat_ngram_size: Number | None = None
+    stop_strings: Name | Annotated[list[Name], Meta(max_length=64)] | None = None
     bos_token_id: Token | None = None
     eos_token_id: _Ends | None = None
     pad_token_id: Token | None = None

@@ -1,7 +1,7 @@
 """``asap-export run``: one answer, or a conversation."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_line", "run_command"]
 
-_SAMPLING = "Sampling"
+_CHOOSING = "How tokens are chosen, where not as the bundle has it"
+
+
+def _sampling(name: str, metavar: str, said: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=said, rich_help_panel=_CHOOSING)
 
 
 def run_command(
@@ -53,38 +57,66 @@ def run_command(
         ),
     ] = True,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            "--max-new-tokens",
+            metavar="N",
+            help="Longest answer, in tokens.",
+            show_default="the bundle's own",
+        ),
+    ] = None,
     keep: Keep = None,
     keep_ratio: KeepRatio = None,
     budget: LayerAverage = None,
     temperature: Annotated[
-        float,
-        typer.Option(
+        float | None,
+        _sampling(
             "--temperature",
-            metavar="T",
-            help="0 takes the likeliest token each time; above 0 tokens are drawn, the more freely the higher.",
-            rich_help_panel=_SAMPLING,
+            "T",
+            "0 takes the likeliest token each time; above 0 tokens are drawn, the more freely the higher.",
         ),
-    ] = 0.0,
+    ] = None,
+    top_k: Annotated[
+        int | None, _sampling("--top-k", "K", "Draw from the K likeliest tokens; 0 takes all.")
+    ] = None,
     top_p: Annotated[
-        float,
-        typer.Option(
-            "--top-p",
-            metavar="P",
-            help="Draw from the fewest tokens whose probabilities add up to this, in (0, 1].",
-            rich_help_panel=_SAMPLING,
+        float | None,
+        _sampling(
+            "--top-p", "P", "Draw from the fewest tokens whose probabilities add up to this, in (0, 1]."
         ),
-    ] = 1.0,
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        _sampling("--min-p", "P", "Draw from tokens at least P times as likely as the likeliest, in [0, 1]."),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(
             "--seed",
             metavar="N",
             help="Tokens drawn with one seed are the same again.",
-            rich_help_panel=_SAMPLING,
+            rich_help_panel=_CHOOSING,
         ),
     ] = 0,
+    repetition_penalty: Annotated[
+        float | None,
+        _sampling(
+            "--repetition-penalty",
+            "R",
+            "Above 1, tokens that prompt or answer have already become less likely; 1 is none.",
+        ),
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None,
+        _sampling("--no-repeat-ngram-size", "N", "No N tokens in a row come twice; 0 forbids nothing."),
+    ] = None,
+    min_new_tokens: Annotated[
+        int | None, _sampling("--min-new-tokens", "N", "Shortest answer, in tokens.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        _sampling("--stop", "TEXT", "End the answer in front of this text; repeat it for several."),
+    ] = None,
     provider: ProviderOption = "auto",
     chat: Annotated[
         bool,
@@ -109,8 +141,14 @@ def run_command(
     if chat and not template:
         raise UserError("expected --chat or --no-template, found both; a conversation needs the template")
     settings: Settings = {
+        "min_new_tokens": min_new_tokens,
         "temperature": temperature,
+        "top_k": top_k,
         "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "stop": stop or None,
         "seed": seed,
         "keep": keep,
         "keep_ratio": keep_ratio,

@@ -16,7 +16,7 @@ from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.providers import cache_form, graph_file
-from asap_export.runtime.request import Request
+from asap_export.runtime.request import GREEDY, Request
 from asap_export.runtime.session import Sessions, Tensor
 
 __all__ = ["OrtAnswers"]
@@ -101,7 +101,7 @@ class OrtAnswers:
     def _generated(
         self, graphs: Graphs, prompts: Sequence[Prompt], keep: int, cache: Cache | None = None
     ) -> list[list[int]]:
-        requests = [Request((), "", max_new_tokens=self._max_new_tokens, keep=keep)] * len(prompts)
+        requests = [Request((), "", self._max_new_tokens, keep=keep, **GREEDY)] * len(prompts)
         done = generate(graphs, prompts, requests, cache)
         ends = self._spec.eos_token_ids
         return [tokens[:-1] if tokens[-1] in ends else tokens for tokens in done.token_ids]

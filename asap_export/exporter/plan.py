@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import onnx
 
-from asap_export.bundle import Limits, PromptInfo
+from asap_export.bundle import GenerationInfo, Limits, PromptInfo
 from asap_export.bundle.refusals import check_output, require_space
 from asap_export.checkpoint.checkpoint import Checkpoint, Outline, open_outlined, outline_checkpoint
 from asap_export.checkpoint.loading import check_processor, unsaid_settings
@@ -18,6 +18,7 @@ from asap_export.engine import check_limits
 from asap_export.errors import UserError
 from asap_export.exporter.budget import budget_of, limits_of
 from asap_export.exporter.engines import EnginePlan, engine_target, plan_engines
+from asap_export.exporter.generation import generation_info
 from asap_export.exporter.request import ExportRequest
 from asap_export.exporter.weights import WeightPlan, plan_weights
 from asap_export.graph.cpu import passes_for
@@ -79,6 +80,7 @@ class ExportPlan:
     cpu_passes: tuple[CpuPass, ...]  # none: no decoder for CPUs
     engines: EnginePlan | None
     prompt: PromptInfo
+    generation: GenerationInfo
     files: dict[str, Path]
     disk: int
     missing: dict[str, str]
@@ -121,6 +123,11 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
         missing["absent"] = (
             f"weights that nothing reads and the checkpoint has not: {listed(checkpoint.absent)}"
         )
+    generation = generation_info(outline.generation, spec.max_position_embeddings)
+    if generation.left_out:
+        missing["answers"] = (
+            f"nothing honours these of generation_config.json: {', '.join(generation.left_out)}"
+        )
     cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
@@ -139,6 +146,7 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
         cpu_passes=cpu_passes,
         engines=engines,
         prompt=processed.prompt,
+        generation=generation,
         files=files,
         disk=disk,
         missing=missing,

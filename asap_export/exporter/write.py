@@ -117,6 +117,7 @@ def _manifest(plan: ExportPlan, folder: Path, digests: dict[str, str]) -> Manife
         opset=OPSET_VERSION,
         graphs={name: _graph_info(folder, f"{name}.onnx") for name in _GRAPHS},
         prompt=plan.prompt,
+        generation=plan.generation,
         cpu_decoder=_cpu_decoder(folder, plan.cpu_passes),
     )
 

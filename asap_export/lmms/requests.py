@@ -16,6 +16,17 @@ from asap_export.runtime.request import Request
 __all__ = ["ModelArguments", "TaskRequest", "answer", "model_arguments", "request_of"]
 
 _MAX_NEW_TOKENS = 256  # of a task that does not say how many
+# What a task may say of how tokens are chosen, in numbers or as text.
+_CHOOSING: Mapping[str, type] = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+    "no_repeat_ngram_size": int,
+    "min_new_tokens": int,
+    "seed": int,
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def answer(model: Model, question: TaskRequest, budget: Mapping[str, Any]) -> st
     ``max_new_tokens`` is lowered to what the model's positions and the engine's limits leave room for. Raises
     UserError for images and settings that a bundle cannot take.
     """
-    settings, stops = question.settings, _stops(question.settings.get("until"))
+    settings = question.settings
     if int(settings.get("num_beams") or 1) != 1:
         raise UserError(
             f"expected num_beams of 1, found {settings['num_beams']}: bundles decode without beams; set it with "
@@ -99,33 +110,30 @@ def answer(model: Model, question: TaskRequest, budget: Mapping[str, Any]) -> st
     if model.provider == "tensorrt":
         room = min(room, model.bundle.manifest.limits.max_new_tokens)
     wanted = int(settings.get("max_new_tokens") or settings.get("max_gen_toks") or _MAX_NEW_TOKENS)
-    temperature = _temperature(settings)
     request = Request(
         question.images,
         question.text,
-        max_new_tokens=max(1, min(wanted, room)),
-        temperature=temperature,
-        top_p=float(settings.get("top_p") or 1) if temperature else 1.0,
-        seed=int(settings.get("seed") or 0),
+        max(1, min(wanted, room)),
+        **_choosing(settings),
         **budget,
     )
-    written = ""
-    for piece in pieces(model.reader, model.graphs, prompt, request):
-        written += piece
-        if ends := [written.find(stop) for stop in stops if stop in written]:
-            return written[: min(ends)]
-    return written
+    return "".join(pieces(model.reader, model.graphs, prompt, request))
+
+
+def _choosing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task says of how tokens are chosen, as arguments of a request.
+
+    Greedy where ``do_sample`` is off, and as in transformers at temperature 1 where it is on and none is given.
+    """
+    said: dict[str, Any] = {name: settings[name] for name in _CHOOSING if settings.get(name) is not None}
+    if (sampled := settings.get("do_sample")) is not None:
+        said["temperature"] = said.get("temperature", 1.0) if sampled else 0.0
+    if said.get("temperature") == 0:
+        said.pop("top_p", None)  # tasks that are greedy name 0
+    found = {name: kind(said[name]) for name, kind in _CHOOSING.items() if name in said}
+    return found | {"stop": _stops(settings.get("until")) or None}
 
 
 def _stops(until: str | Sequence[str] | None) -> tuple[str, ...]:
     until = [until] if isinstance(until, str) else until or ()
     return tuple(stop for stop in until if stop)
-
-
-def _temperature(settings: Mapping[str, Any]) -> float:
-    """Greedy where ``do_sample`` is off; as in transformers, 1 where it is on and no temperature is given."""
-    sampled = settings.get("do_sample")
-    if sampled is False:
-        return 0.0
-    temperature = settings.get("temperature")
-    return float(temperature) if temperature is not None else float(bool(sampled))

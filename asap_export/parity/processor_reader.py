@@ -30,9 +30,9 @@ class ProcessorReader(PromptReader):
         mark = self.processor.image_token
         super().__init__(spec, WholeTemplate(_render(self.processor), mark), mark, self.tokenizer.bos_token)
 
-    def text(self, token_ids: Sequence[int]) -> str:
+    def text(self, token_ids: Sequence[int], special: bool = False) -> str:
         decoded: str = self.tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            token_ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False
         )
         return decoded
 

@@ -21,7 +21,7 @@ from asap_export.runtime.cache import Cache, kept_tokens, present_name
 from asap_export.runtime.generate import decode
 from asap_export.runtime.model import Model
 from asap_export.runtime.prompt import Prompt
-from asap_export.runtime.request import Answer, Request
+from asap_export.runtime.request import GREEDY, Answer, Request
 from asap_export.runtime.session import Session, Sessions
 
 __all__ = [
@@ -230,7 +230,7 @@ def _answer(
         marks = [(prompt.input_ids == model.spec.image_token_id).sum() for prompt in turn.prompts]
         keep = keep_for(np.array(marks))
     requests = [
-        Request(question.images, text, turn.max_new_tokens, keep=keep, template=False)
+        Request(question.images, text, turn.max_new_tokens, keep=keep, template=False, **GREEDY)
         for text, question in zip(texts, turn.questions, strict=True)
     ]
     turn.answers, cache = model.answer(turn.prompts, requests, cache=cache)

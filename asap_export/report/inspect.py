@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from asap_export.bundle import Bundle
+from asap_export.bundle import Bundle, GenerationInfo
 from asap_export.pruning.flops import layer_average
 
 __all__ = ["bundle_facts", "bundle_tables", "limits_text"]
@@ -60,6 +60,7 @@ def _summary(facts: dict[str, Any]) -> Table:
         "graphs": f"{facts['dtype']}, opset {facts['opset']}{_quantization(facts['quantization'])}",
         "pruning": _pruning(facts["pruning"]),
         "budget": _budget(facts),
+        "answers": _generation(facts["generation"]),
         "limits": limits_text(limits),
         "made": f"{facts['created']} with "
         + ", ".join(f"{name} {version}" for name, version in facts["tools"].items()),
@@ -81,6 +82,23 @@ def _quantization(quantization: dict[str, Any] | None) -> str:
 def limits_text(limits: dict[str, int]) -> str:
     """A bundle's or a preset's limits in words."""
     return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in limits.items())
+
+
+def _generation(generation: dict[str, Any]) -> str:
+    """What differs from greedy answers without limits, and what no answer honours."""
+    usual = msgspec.to_builtins(GenerationInfo())
+    said = [f"max new tokens {generation['max_new_tokens']:,}"]
+    if generation["temperature"] == 0:
+        said.append("greedy")
+    others = (n for n in usual if n not in ("max_new_tokens", "left_out") and generation[n] != usual[n])
+    said += [f"{name.replace('_', ' ')} {_value(generation[name])}" for name in others]
+    if generation["left_out"]:
+        said.append(f"without {', '.join(generation['left_out'])} of generation_config.json")
+    return ", ".join(said)
+
+
+def _value(value: Any) -> str:
+    return " ".join(map(repr, value)) if isinstance(value, list | tuple) else f"{value:g}"
 
 
 def _pruning(pruning: dict[str, Any]) -> str:

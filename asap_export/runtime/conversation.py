@@ -1,6 +1,7 @@
 """Several turns on one KV cache; a later turn may bring images, which are pruned in their turn."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Unpack
 
@@ -24,7 +25,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self._reader, self._graphs = reader, graphs
         self._cache: Cache | None = None
-        self._last_token = -1  # sampled last, and not in the cache yet
+        self._token_ids: list[int] = []  # of all turns; the last is not in the cache yet
 
     def __repr__(self) -> str:
         turns = "1 turn" if len(self.turns) == 1 else f"{len(self.turns)} turns"
@@ -34,7 +35,7 @@ class Conversation:
         self,
         images: ImageSource | Sequence[ImageSource],
         prompt: str,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         **settings: Unpack[Settings],
     ) -> Answer:
         """The next turn; arguments and errors as in ``Model.generate``. The budget is for the images of this
@@ -45,14 +46,15 @@ class Conversation:
         self,
         images: ImageSource | Sequence[ImageSource],
         prompt: str,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         **settings: Unpack[Settings],
     ) -> AnswerStream:
         """The next turn piece by piece. It becomes part of the conversation with its last piece."""
         request = Request(as_images(images), prompt, max_new_tokens, **settings)
         started = perf_counter()
         if self.turns:
-            read = self._reader.read_turn(self.turns, prompt, request.images, self._last_token)
+            *before, last = self._token_ids
+            read = replace(self._reader.read_turn(self.turns, prompt, request.images, last), before=before)
         else:
             read = self._reader.read(prompt, request.images)
         return AnswerStream(self._turn(request, read, perf_counter() - started))
@@ -63,5 +65,5 @@ class Conversation:
         if len(self.turns) != earlier:
             raise UserError("expected one turn at a time, found another one meanwhile; ask again")
         self.turns.append(Turn(request.prompt, len(request.images), answer.text))
-        self._cache, self._last_token = cache, answer.token_ids[-1]
+        self._cache, self._token_ids = cache, [*read.context(), *answer.token_ids]
         return answer

@@ -14,7 +14,7 @@ from asap_export.runtime.cache import Cache, Integers
 from asap_export.runtime.graphs import Graphs, StepOutput
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request, Timings
-from asap_export.runtime.sampling import sample
+from asap_export.runtime.sampling import Sampler
 from asap_export.spec import ModelSpec
 
 __all__ = ["Generation", "decode", "generate", "kept_length", "left_padded", "tokens"]
@@ -55,26 +55,28 @@ def generate(
 
 def tokens(
     graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache | None = None
-) -> Generator[tuple[int, int], None, Generation]:
+) -> Generator[tuple[int, int], bool | None, Generation]:
     """Row and token, each as soon as it is sampled; nothing runs before it is asked for the next one.
 
-    A row ends with an end token or its ``max_new_tokens``. Raises UserError before anything runs where a row is
-    longer than the model or its engine takes.
+    A row ends with an end token, its ``max_new_tokens``, or where True is sent back for a token. Raises UserError
+    before anything runs where a row is longer than the model or its engine takes.
     """
-    model = graphs.manifest.model
+    ends = graphs.manifest.model.eos_token_ids
     prefill = _prefill(graphs, prompts, requests, cache or graphs.empty_cache(len(prompts)))
     step, seconds = prefill.step, []
-    generators = [np.random.default_rng(request.seed) for request in requests]
+    samplers = [
+        Sampler(request.generation(graphs.manifest.generation), request.seed, prompt.context(), ends)
+        for prompt, request in zip(prompts, requests, strict=True)
+    ]
     written: list[list[int]] = [[] for _ in prompts]
     running = np.ones(len(prompts), bool)
     while True:
-        logits = _checked(step.logits, model.image_token_id)  # [B, V]
+        logits = _checked(step.logits, graphs.manifest.model.image_token_id)  # [B, V]
         for row in np.flatnonzero(running).tolist():
-            request = requests[row]
-            token = sample(logits[row], request.temperature, request.top_p, generators[row])
+            token = samplers[row].next(logits[row])
             written[row].append(token)
-            running[row] = token not in model.eos_token_ids and len(written[row]) < request.max_new_tokens
-            yield row, token
+            stopped = yield row, token
+            running[row] = token not in ends and len(written[row]) < prefill.most_new[row] and not stopped
         if not running.any():
             break
         started = perf_counter()
@@ -92,6 +94,7 @@ class _Prefill:
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
     kept_index: list[list[int]]
+    most_new: list[int]  # tokens of each row
     seconds: tuple[float, float, float]  # vision, embed, decoder
 
 
@@ -119,7 +122,7 @@ def _prefill(
         raise UserError("expected text after the last image of a prompt, found none; ask something about it")
     keep = _keep(graphs, requests, visual_mask.sum(axis=1).tolist())
     length = kept_length(keep, visual_mask, new_mask)
-    _check_room(graphs, requests, new_mask, length, cache)
+    most_new = _most_new(graphs, requests, new_mask, length, cache)
     sizes = [size for prompt in prompts for size in prompt.image_sizes]
     gather_index = packing(sizes, TileGeometry.of(graphs.manifest.model)).gather_index  # [N]
     rows, new = new_mask.shape
@@ -139,6 +142,7 @@ def _prefill(
         visual_mask.sum(axis=1).tolist(),
         kept.sum(axis=1).tolist(),
         [[place for place in row if place >= 0] for row in (step.kept_index - padding).tolist()],
+        most_new,
         (seen - begin, embedded - seen, end - embedded),
     )
 
@@ -197,30 +201,41 @@ def _keep(graphs: Graphs, requests: Sequence[Request], visual_tokens: Sequence[i
     return max(wanted)
 
 
-def _check_room(
+def _most_new(
     graphs: Graphs, requests: Sequence[Request], new_mask: Integers, length: int, cache: Cache
-) -> None:
-    """Raise UserError where a row would run beyond the model's positions, or the cache beyond its engine."""
-    positions = graphs.manifest.model.max_position_embeddings
+) -> list[int]:
+    """How many new tokens each row may have: what its request says, or what the bundle does where there is room.
+
+    Raises UserError where a row would run beyond the model's positions, or the cache beyond its engine.
+    """
+    positions, usual = (
+        graphs.manifest.model.max_position_embeddings,
+        graphs.manifest.generation.max_new_tokens,
+    )
+    mask = "attention_mask" if cache.early_mask is None else "early_attention_mask"
+    fed_now = length if cache.early_mask is None else new_mask.shape[1]
+    longest = graphs.sessions.decoder.longest(mask, 1)
+    in_cache = None if longest is None else longest - cache.length - fed_now + 1
+    most = []
     tokens = new_mask.sum(axis=1)  # [B]
     for fed, count, request in zip(cache.fed.tolist(), tokens.tolist(), requests, strict=True):
         room = positions - fed - count + 1  # the last new token is never fed
-        if request.max_new_tokens > room:
+        free = room if in_cache is None else min(room, in_cache)
+        wanted = request.max_new_tokens or max(1, min(usual, free))
+        if wanted > room:
             before = f"{fed} before, " if fed else ""
             remedy = f"lower --max-new-tokens to {room}" if room > 0 else "shorten the prompt"
             raise UserError(
                 f"expected at most {positions} tokens, the checkpoint's positions, found {before}{count} of "
-                f"the prompt and {request.max_new_tokens} new ones; {remedy}"
+                f"the prompt and {wanted} new ones; {remedy}"
             )
-    most_new = max(request.max_new_tokens for request in requests)
-    mask = "attention_mask" if cache.early_mask is None else "early_attention_mask"
-    fed_now = length if cache.early_mask is None else new_mask.shape[1]
-    longest = graphs.sessions.decoder.longest(mask, 1)
-    if longest is not None and cache.length + fed_now + most_new - 1 > longest:
-        raise UserError(
-            f"expected at most {longest} tokens in this engine's cache, found {cache.length + fed_now} and "
-            f"{most_new} new ones; lower --max-new-tokens, or export with larger limits"
-        )
+        if in_cache is not None and wanted > in_cache:
+            raise UserError(
+                f"expected at most {longest} tokens in this engine's cache, found {cache.length + fed_now} and "
+                f"{wanted} new ones; lower --max-new-tokens, or export with larger limits"
+            )
+        most.append(wanted)
+    return most
 
 
 def _checked(logits: npt.NDArray[np.float32], image_token_id: int) -> npt.NDArray[np.float32]:

@@ -107,7 +107,7 @@ class Model:
         self,
         images: ImageSource | Sequence[ImageSource],
         prompt: str,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         template: bool = True,
         **settings: Unpack[Settings],
     ) -> Answer:
@@ -122,7 +122,7 @@ class Model:
         self,
         images: ImageSource | Sequence[ImageSource],
         prompt: str,
-        max_new_tokens: int = 256,
+        max_new_tokens: int | None = None,
         template: bool = True,
         **settings: Unpack[Settings],
     ) -> AnswerStream:

@@ -25,12 +25,18 @@ class Prompt:
     """New tokens of one sequence: a whole prompt, or a later turn of a conversation.
 
     input_ids: [T] int64, one image token per visual token; pixel_values: [tiles, 3, h, w] float32, the tiles
-    of all images in order; image_sizes: (height, width) of each image in pixels.
+    of all images in order; image_sizes: (height, width) of each image in pixels; before: the tokens of earlier
+    turns, which are in the cache already.
     """
 
     input_ids: npt.NDArray[np.int64] = field(repr=False)
     pixel_values: npt.NDArray[np.float32] = field(repr=False)
     image_sizes: tuple[tuple[int, int], ...]
+    before: Sequence[int] = field(default=(), repr=False)
+
+    def context(self) -> list[int]:
+        """All tokens of the sequence so far."""
+        return [*self.before, *self.input_ids.tolist()]
 
     def after(self, token_ids: Sequence[int]) -> "Prompt":
         """The same prompt behind tokens that come first."""
@@ -90,8 +96,8 @@ class PromptReader(ABC):
         return self._prompt(rest, images, special=False).after([last_token])
 
     @abstractmethod
-    def text(self, token_ids: Sequence[int]) -> str:
-        """Tokens as text, special tokens left out."""
+    def text(self, token_ids: Sequence[int], special: bool = False) -> str:
+        """Tokens as text, ``special`` ones left out or not."""
 
     @abstractmethod
     def _token(self, token_id: int) -> str:
@@ -166,8 +172,8 @@ class BundleReader(PromptReader):
                 f"expected a tokenizer in {bundle.tokenizer_path}, found: {reason}; export the bundle again"
             ) from error
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        decoded: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    def text(self, token_ids: Sequence[int], special: bool = False) -> str:
+        decoded: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=not special)
         return decoded
 
     def _token(self, token_id: int) -> str:

@@ -12,25 +12,44 @@ class TextStream:
     """Turns tokens into pieces of text whose sum is the text of all of them, without whitespace in front.
 
     A piece ends where a character ends: the bytes of one may come in several tokens. All tokens are decoded
-    each time, because what a token reads as depends on its neighbours.
+    each time, because what a token reads as depends on its neighbours. The text ends in front of the first of the
+    ``stop`` strings; ``decode`` is asked for special tokens too (``special=True``), which may be such strings.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[..., str], stop: Sequence[str] = ()) -> None:
         self.token_ids: list[int] = []
-        self._decode = decode
+        self.stopped = False  # by a stop string
+        self._decode, self._stop = decode, stop
         self._told = 0  # characters
 
-    def put(self, token_id: int) -> str:
-        """The piece that one more token completes; empty where it completes none."""
+    def put(self, token_id: int) -> bool:
+        """One more token; whether it completes a stop string, behind which nothing is to come."""
         self.token_ids.append(token_id)
-        return "" if (text := self.text()).endswith("\ufffd") else self._piece(text)
+        if self._stop:
+            written = self._decode(self.token_ids, special=True)
+            self.stopped = any(stop in written for stop in self._stop)
+        return self.stopped
+
+    def piece(self) -> str:
+        """What is new and will not change: no part of a character, nor of what may become a stop string."""
+        text = self.text()
+        return "" if text.endswith("\ufffd") else self._piece(text[: len(text) - self._begun(text)])
 
     def rest(self) -> str:
-        """What no token has completed, once all are there."""
+        """What has not been told, once all tokens are there."""
         return self._piece(self.text())
 
     def text(self) -> str:
-        return self._decode(self.token_ids).lstrip()
+        text = self._decode(self.token_ids).lstrip()
+        if not self.stopped:
+            return text
+        return text[: min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=len(text))]
+
+    def _begun(self, text: str) -> int:
+        """The length of the longest end of ``text`` with which a stop string begins."""
+        longest = max(map(len, self._stop), default=1) - 1
+        lengths = range(min(longest, len(text)), 0, -1)
+        return next((n for n in lengths if any(stop.startswith(text[-n:]) for stop in self._stop)), 0)
 
     def _piece(self, text: str) -> str:
         piece = text[self._told :]

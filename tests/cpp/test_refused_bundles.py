@@ -12,6 +12,7 @@ from damaged_bundles import rewrite_manifest
 from installed_command import IMAGES
 
 import asap_export
+from asap_export.bundle import SCHEMA_VERSION
 from cpp.programs import infer, needs_programs
 from cpp.refusals import cpp_line, python_line
 
@@ -83,7 +84,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         f"{name}, missing": missing(name)
         for name in ("embed_tokens.onnx", "decoder.cpu.onnx", "manifest.json", WEIGHTS)
     },
-    "a later schema": edited(lambda document: document.update(schema_version=6)),
+    "a later schema": edited(lambda document: document.update(schema_version=SCHEMA_VERSION + 1)),
     "an earlier schema": edited(lambda document: document.update(schema_version=2)),
     "a value of another kind": edited(lambda document: document["model"].update(layers="eight")),
     "a field less": edited(lambda document: document.pop("prompt")),

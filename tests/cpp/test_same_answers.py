@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ CONVERSATIONS = {
 }
 
 
-def from_python(bundle: Path, turns: Sequence[Asked], **options: int) -> list[Answer]:
+def from_python(bundle: Path, turns: Sequence[Asked], **options: Any) -> list[Answer]:
     chat = asap_export.load(bundle, provider="cpu", threads=1).chat()
     return [chat.ask(turn.images, turn.prompt, **options) for turn in turns]
 
@@ -68,6 +69,30 @@ def assert_same(bundle: Path, turns: Sequence[Asked]) -> None:
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_conversations(fp16_bundle: Path, conversation: str) -> None:
     assert_same(fp16_bundle, CONVERSATIONS[conversation])
+
+
+WAYS: dict[str, dict[str, float | str]] = {
+    "a penalty": {"repetition_penalty": 1.3},
+    "no token twice": {"no_repeat_ngram_size": 1},
+    "no pair twice": {"no_repeat_ngram_size": 2, "min_new_tokens": 30},
+    "drawn": {"temperature": 1.5, "seed": 7},
+    "drawn from some": {"temperature": 2.0, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "seed": 2**33 + 1},
+    "up to a letter": {"stop": "a"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_choose_tokens(pruned_bundle: Path, way: str) -> None:
+    """Drawn tokens too: the runtimes have the same random numbers."""
+    options = [
+        word for name, value in WAYS[way].items() for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    turns = CONVERSATIONS["three turns"]
+    python = from_python(pruned_bundle, turns, max_new_tokens=40, **WAYS[way])
+    cpp = from_cpp(pruned_bundle, turns, "--max-new-tokens", "40", *options)
+    for expected, found in zip(python, cpp, strict=True):
+        assert found["token_ids"] == list(expected.token_ids)
+        assert (found["text"], found["stopped_by"]) == (expected.text, expected.stopped_by)
 
 
 @pytest.mark.parametrize("name", ["pruned_bundle", "dense_bundle", "untrimmed_bundle", "llava_1_5_bundle"])

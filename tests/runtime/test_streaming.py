@@ -26,7 +26,11 @@ def reader(pruned_bundle) -> BundleReader:
 
 def streamed(reader: BundleReader, token_ids: list[int]) -> tuple[list[str], str]:
     stream = TextStream(reader.text)
-    pieces = [*map(stream.put, token_ids), stream.rest()]
+    pieces = []
+    for token in token_ids:
+        stream.put(token)
+        pieces.append(stream.piece())
+    pieces.append(stream.rest())
     return [piece for piece in pieces if piece], stream.text()
 
 

@@ -34,11 +34,15 @@ constexpr char const* kUsage =
     "  --image FILE          a picture; repeat it for several\n"
     "  --prompt TEXT         the question; images come first, or where <image> marks stand in it\n"
     "  --chat                further turns from stdin, one a line\n"
-    "  --max-new-tokens N    cut answers at N tokens (256)\n"
+    "  --max-new-tokens N    cut answers at N tokens; this and the next as the bundle has it without\n"
+    "  --stop TEXT           end answers in front of this text; repeat it for several\n"
+    "  --temperature T, --top-k K, --top-p P, --min-p P\n"
+    "                        above 0 draw tokens, from those that the others leave\n"
+    "  --repetition-penalty R, --no-repeat-ngram-size N, --min-new-tokens N\n"
+    "                        as in transformers\n"
+    "  --seed N              the same draws for the same seed (0)\n"
     "  --keep N, --keep-ratio R, --budget N\n"
     "                        visual tokens after the cut, as a number, a part, or the layers' mean\n"
-    "  --temperature T, --top-p P, --seed N\n"
-    "                        draw tokens instead of taking the likeliest\n"
     "  --no-template         take the prompt as it is\n"
     "  --provider NAME       cpu, cuda or tensorrt; the best of them that is there without it\n"
     "  --threads N           of the CPU; one for each core without it\n"
@@ -81,6 +85,11 @@ std::uint64_t seed(std::string const& flag, std::string const& text) {
     return number<std::uint64_t>(flag, text);
 }
 
+void add_stop(asap::Options& options, std::string const& text) {
+    if (!options.stop) options.stop.emplace();
+    options.stop->push_back(text);
+}
+
 std::map<std::string, asap::Provider> const kProviders = {{"auto", asap::Provider::automatic},
                                                           {"cpu", asap::Provider::cpu},
                                                           {"cuda", asap::Provider::cuda},
@@ -119,6 +128,13 @@ Arguments parsed(std::vector<std::string> const& words) {
         {"--budget", [&](auto& f, auto& v) { found.options.budget = number<double>(f, v); }},
         {"--temperature", [&](auto& f, auto& v) { found.options.temperature = number<double>(f, v); }},
         {"--top-p", [&](auto& f, auto& v) { found.options.top_p = number<double>(f, v); }},
+        {"--top-k", [&](auto& f, auto& v) { found.options.top_k = number<std::int64_t>(f, v); }},
+        {"--min-p", [&](auto& f, auto& v) { found.options.min_p = number<double>(f, v); }},
+        {"--repetition-penalty", [&](auto& f, auto& v) { found.options.repetition_penalty = number<double>(f, v); }},
+        {"--no-repeat-ngram-size",
+         [&](auto& f, auto& v) { found.options.no_repeat_ngram_size = number<std::int64_t>(f, v); }},
+        {"--min-new-tokens", [&](auto& f, auto& v) { found.options.min_new_tokens = number<std::int64_t>(f, v); }},
+        {"--stop", [&](auto&, auto& v) { add_stop(found.options, v); }},
         {"--seed", [&](auto& f, auto& v) { found.options.seed = seed(f, v); }},
         {"--provider", [&](auto& f, auto& v) { found.load.provider = provider(f, v); }},
         {"--threads", [&](auto& f, auto& v) { found.load.threads = number<int>(f, v); }},
@@ -153,6 +169,10 @@ Arguments parsed(std::vector<std::string> const& words) {
     return found;
 }
 
+char const* name_of(asap::StoppedBy why) {
+    return why == asap::StoppedBy::end ? "end" : why == asap::StoppedBy::stop ? "stop" : "length";
+}
+
 nlohmann::ordered_json as_json(asap::Answer const& answer) {
     auto const& timings = answer.timings;
     return {
@@ -161,7 +181,7 @@ nlohmann::ordered_json as_json(asap::Answer const& answer) {
         {"visual_tokens", answer.visual_tokens},
         {"kept_visual_tokens", answer.kept_visual_tokens},
         {"kept_index", answer.kept_index},
-        {"stopped_by", answer.stopped_by == asap::StoppedBy::end ? "end" : "length"},
+        {"stopped_by", name_of(answer.stopped_by)},
         {"timings",
          {{"preprocess", timings.preprocess},
           {"vision", timings.vision},

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include <asap/error.hpp>
 
@@ -46,15 +49,36 @@ void check_budget(Options const& options) {
         throw Error("expected --budget of at least 1 visual token, found " + number(*options.budget));
 }
 
+/// Throws `Error` for a value that is set and does not fit.
+template <typename Value, typename Fits>
+void check(std::optional<Value> const& value, Fits fits, char const* expected, char const* remedy = "") {
+    if (!value || fits(static_cast<double>(*value))) return;
+    std::string found;
+    if constexpr (std::is_integral_v<Value>)
+        found = std::to_string(*value);
+    else
+        found = number(*value);
+    throw Error(std::string("expected ") + expected + found + remedy);
+}
+
 }  // namespace
 
 void check_options(Options const& options) {
-    if (options.max_new_tokens < 1)
-        throw Error("expected --max-new-tokens of at least 1, found " + std::to_string(options.max_new_tokens));
-    if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
-        throw Error("expected --temperature of 0 or more, found " + number(options.temperature) + "; 0 is greedy");
-    if (!(options.top_p > 0 && options.top_p <= 1))
-        throw Error("expected --top-p in (0, 1], found " + number(options.top_p) + "; 1 takes all tokens");
+    auto const positive = [](double value) { return value > 0 && std::isfinite(value); };
+    auto const not_negative = [](double value) { return value >= 0 && std::isfinite(value); };
+    auto const share = [](double value) { return value > 0 && value <= 1; };
+    auto const part = [](double value) { return value >= 0 && value <= 1; };
+    check(options.max_new_tokens, positive, "--max-new-tokens of at least 1, found ");
+    check(options.min_new_tokens, not_negative, "--min-new-tokens of 0 or more, found ");
+    check(options.temperature, not_negative, "--temperature of 0 or more, found ", "; 0 is greedy");
+    check(options.top_k, not_negative, "--top-k of 0 or more, found ", "; 0 takes all tokens");
+    check(options.top_p, share, "--top-p in (0, 1], found ", "; 1 takes all tokens");
+    check(options.min_p, part, "--min-p in [0, 1], found ", "; 0 takes all tokens");
+    check(options.repetition_penalty, positive, "--repetition-penalty above 0, found ", "; 1 is none");
+    check(options.no_repeat_ngram_size, not_negative, "--no-repeat-ngram-size of 0 or more, found ",
+          "; 0 forbids nothing");
+    for (std::string const& stop : options.stop.value_or(std::vector<std::string>{}))
+        if (stop.empty()) throw Error("expected --stop of at least one character each, found none in one");
     if (options.keep.has_value() + options.keep_ratio.has_value() + options.budget.has_value() > 1)
         throw Error("expected one of --keep, --keep-ratio and --budget; give only one of them");
     check_budget(options);

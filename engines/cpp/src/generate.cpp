@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <random>
 #include <string>
 #include <utility>
 
@@ -65,24 +64,28 @@ Packing checked_packing(Manifest const& manifest, Inputs const& inputs, std::int
     return packing(sizes, geometry);  // no larger than what has been found
 }
 
-/// The sequence stays within the model's positions, and its cache within the engine.
-void check_room(Manifest const& manifest, Graphs const& graphs, Options const& options, std::int64_t count,
-                std::int64_t kept_length, KvCache const& cache) {
+/// How many new tokens there may be: as many as `options` say, or as the bundle does where there is room. The sequence
+/// stays within the model's positions, and its cache within the engine.
+std::int64_t most_new(Manifest const& manifest, Graphs const& graphs, Options const& options, std::int64_t count,
+                      std::int64_t kept_length, KvCache const& cache) {
     std::int64_t const positions = manifest.model.max_position_embeddings;
     std::int64_t const room = positions - cache.fed - count + 1;  // the last new token is never fed
-    if (options.max_new_tokens > room) {
-        std::string const before = cache.fed ? std::to_string(cache.fed) + " before, " : "";
-        throw Error("expected at most " + std::to_string(positions) + " tokens, the checkpoint's positions, found " +
-                    before + std::to_string(count) + " of the prompt and " + std::to_string(options.max_new_tokens) +
-                    " new ones; " +
-                    (room > 0 ? "lower --max-new-tokens to " + std::to_string(room) : "shorten the prompt"));
-    }
     auto const longest = graphs.longest_cache();
     std::int64_t const cached = cache.longest() + (cache.early_length ? count : kept_length);
-    if (longest && cached + options.max_new_tokens - 1 > *longest)
+    std::int64_t const in_cache = longest ? *longest - cached + 1 : room;
+    std::int64_t const usual = std::min({manifest.generation.max_new_tokens, room, in_cache});
+    std::int64_t const wanted = options.max_new_tokens.value_or(std::max<std::int64_t>(1, usual));
+    if (wanted > room) {
+        std::string const before = cache.fed ? std::to_string(cache.fed) + " before, " : "";
+        throw Error("expected at most " + std::to_string(positions) + " tokens, the checkpoint's positions, found " +
+                    before + std::to_string(count) + " of the prompt and " + std::to_string(wanted) + " new ones; " +
+                    (room > 0 ? "lower --max-new-tokens to " + std::to_string(room) : "shorten the prompt"));
+    }
+    if (longest && wanted > in_cache)
         throw Error("expected at most " + std::to_string(*longest) + " tokens in this engine's cache, found " +
-                    std::to_string(cached) + " and " + std::to_string(options.max_new_tokens) +
+                    std::to_string(cached) + " and " + std::to_string(wanted) +
                     " new ones; lower --max-new-tokens, or export with larger limits");
+    return wanted;
 }
 
 /// Without the image token: an answer has no image to put in its place.
@@ -98,7 +101,7 @@ std::vector<float> checked(std::vector<float> logits, std::int64_t image_token_i
 
 struct Prefill {
     Step step;
-    std::int64_t visual_tokens, kept_visual_tokens;
+    std::int64_t visual_tokens, kept_visual_tokens, most_new;
     double vision, embed, decoder;  // seconds
 };
 
@@ -110,7 +113,7 @@ Prefill prefill(Manifest const& manifest, Graphs const& graphs, Inputs const& in
     Packing const packed = checked_packing(manifest, inputs, visual);
     std::int64_t const keep = kept_visual_tokens(manifest, options, visual);
     std::int64_t const kept_length = visual ? std::min(count, keep + count - visual) : count;
-    check_room(manifest, graphs, options, count, kept_length, cache);
+    std::int64_t const most = most_new(manifest, graphs, options, count, kept_length, cache);
 
     return graphs.with_room(count, cache, [&]() -> Prefill {
         auto const begin = Clock::now();
@@ -122,14 +125,16 @@ Prefill prefill(Manifest const& manifest, Graphs const& graphs, Inputs const& in
         auto const end = Clock::now();
         std::int64_t kept = 0;
         for (std::int64_t const place : step.kept_index) kept += mask.at(static_cast<std::size_t>(place));
-        return {std::move(step), visual, kept, seconds(begin, seen), seconds(seen, embedded), seconds(embedded, end)};
+        return {std::move(step),       visual, kept, most, seconds(begin, seen), seconds(seen, embedded),
+                seconds(embedded, end)};
     });
 }
 
 }  // namespace
 
 Generation generate(Manifest const& manifest, Graphs const& graphs, Inputs const& inputs, Options const& options,
-                    KvCache const& cache, std::function<void(std::int64_t)> const& on_token) {
+                    KvCache const& cache, std::vector<std::int64_t> const& before,
+                    std::function<bool(std::int64_t)> const& on_token) {
     check_options(options);
     Prefill first = prefill(manifest, graphs, inputs, options, cache);
     Generation done;
@@ -142,15 +147,16 @@ Generation generate(Manifest const& manifest, Graphs const& graphs, Inputs const
 
     auto const& ends = manifest.model.eos_token_ids;
     TensorPtr const no_image = graphs.image_features({}, {});
-    std::mt19937_64 generator(options.seed);
+    std::vector<std::int64_t> context = before;
+    context.insert(context.end(), inputs.input_ids.begin(), inputs.input_ids.end());
+    Sampler sampler(chosen(options, manifest.generation), options.seed, std::move(context), ends);
     Step step = std::move(first.step);
     while (true) {
-        auto const logits = checked(std::move(step.logits), manifest.model.image_token_id);
-        std::int64_t const token = sample(logits, options.temperature, options.top_p, generator);
+        std::int64_t const token = sampler.next(checked(std::move(step.logits), manifest.model.image_token_id));
         done.token_ids.push_back(token);
-        on_token(token);
+        bool const stopped = on_token(token);
         bool const ended = std::find(ends.begin(), ends.end(), token) != ends.end();
-        if (ended || length(done.token_ids.size()) >= options.max_new_tokens) break;
+        if (ended || stopped || length(done.token_ids.size()) >= first.most_new) break;
         auto const begin = Clock::now();
         step = graphs.step(graphs.inputs_embeds({token}, no_image), {0}, 1, step.cache);
         done.timings.decode.push_back(seconds(begin, Clock::now()));

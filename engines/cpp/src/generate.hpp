@@ -19,9 +19,11 @@ struct Generation {
     Timings timings;  // all but the preprocessing
 };
 
-/// Answers `inputs` as `options` say, on top of what is in `cache`. Throws `Error` before anything runs where they do
-/// not fit one another, the model or its engine. `on_token` hears of each token at once.
+/// Answers `inputs` as `options` say, on top of what is in `cache`, which came of the tokens `before`. Throws `Error`
+/// before anything runs where they do not fit one another, the model or its engine. `on_token` hears of each token at
+/// once, and says whether the answer ends with it.
 Generation generate(Manifest const& manifest, Graphs const& graphs, Inputs const& inputs, Options const& options,
-                    KvCache const& cache, std::function<void(std::int64_t)> const& on_token);
+                    KvCache const& cache, std::vector<std::int64_t> const& before,
+                    std::function<bool(std::int64_t)> const& on_token);
 
 }  // namespace asap::detail

@@ -155,6 +155,17 @@ struct PromptInfo {
     std::optional<TemplateInfo> chat_template;  // none, or none that these parts can express
 };
 
+/// How tokens are chosen where a request does not say: what the checkpoint asks for. Meanings are those of `Options`.
+struct GenerationInfo {
+    std::int64_t max_new_tokens = 256, min_new_tokens = 0;
+    double temperature = 0;
+    std::int64_t top_k = 0;
+    double top_p = 1, min_p = 0, repetition_penalty = 1;
+    std::int64_t no_repeat_ngram_size = 0;
+    std::vector<std::string> stop;
+    std::vector<std::string> left_out;  // what else the checkpoint asks for and no answer honours
+};
+
 /// Everything a runtime needs to know of a bundle before it opens a graph.
 struct Manifest {
     std::string created;                       // UTC, "2026-01-31T12:00:00Z"
@@ -169,6 +180,7 @@ struct Manifest {
     std::map<std::string, GraphInfo> graphs;  // preprocess, vision_encoder, embed_tokens, decoder
     std::optional<CpuDecoder> cpu_decoder;
     PromptInfo prompt;
+    GenerationInfo generation;
     std::optional<Quantization> quantization;
     std::vector<EngineInfo> engines;
     std::map<std::string, FileInfo> files;  // every file but the manifest and parity.json

@@ -223,6 +223,20 @@ void fields(Visit& visit, PromptInfo& prompt) {
 }
 
 template <typename Visit>
+void fields(Visit& visit, GenerationInfo& generation) {
+    visit("max_new_tokens", generation.max_new_tokens, kCount);
+    visit("min_new_tokens", generation.min_new_tokens, kNumber);
+    visit("temperature", generation.temperature, Real{0, 1e6});
+    visit("top_k", generation.top_k, kNumber);
+    visit("top_p", generation.top_p, Real{0, 1, true});
+    visit("min_p", generation.min_p, Real{0, 1});
+    visit("repetition_penalty", generation.repetition_penalty, Real{0, 1e6, true});
+    visit("no_repeat_ngram_size", generation.no_repeat_ngram_size, kNumber);
+    visit("stop", generation.stop, Length{0, 64}, kName);
+    visit("left_out", generation.left_out, kList, kName);
+}
+
+template <typename Visit>
 void fields(Visit& visit, Manifest& manifest) {
     std::int64_t version = kSchemaVersion;
     visit("created", manifest.created, Text{20, 20, Format::time});
@@ -236,6 +250,7 @@ void fields(Visit& visit, Manifest& manifest) {
     visit("opset", manifest.opset, Whole{23, kLargest});
     visit("graphs", manifest.graphs, Names{{"decoder", "embed_tokens", "preprocess", "vision_encoder"}});
     visit("prompt", manifest.prompt);
+    visit("generation", manifest.generation);
     visit("cpu_decoder", manifest.cpu_decoder);
     visit("quantization", manifest.quantization);
     visit("engines", manifest.engines, kList);

@@ -89,8 +89,8 @@ Inputs PromptReader::read_turn(std::string const& text, std::vector<ImageSource>
     return inputs;
 }
 
-std::string PromptReader::text(std::vector<std::int64_t> const& token_ids) const {
-    return tokenizer_ ? tokenizer_->decode(token_ids, true) : std::string();
+std::string PromptReader::text(std::vector<std::int64_t> const& token_ids, bool special) const {
+    return tokenizer_ ? tokenizer_->decode(token_ids, !special) : std::string();
 }
 
 Tokenizer const& PromptReader::tokenizer() const {

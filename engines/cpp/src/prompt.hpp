@@ -32,8 +32,8 @@ public:
     /// where it ended the answer, the template's own end of the answer is not repeated.
     Inputs read_turn(std::string const& text, std::vector<ImageSource> const& images, std::int64_t last_token) const;
 
-    /// Tokens as text, special tokens left out; empty where the tokenizer cannot be read.
-    std::string text(std::vector<std::int64_t> const& token_ids) const;
+    /// Tokens as text, `special` ones left out or not; empty where the tokenizer cannot be read.
+    std::string text(std::vector<std::int64_t> const& token_ids, bool special = false) const;
 
 private:
     Tokenizer const& tokenizer() const;

@@ -6,6 +6,7 @@
 #include "budget.hpp"
 #include "memory.hpp"
 #include "providers.hpp"
+#include "sampler.hpp"
 #include "text_stream.hpp"
 
 namespace asap::detail {
@@ -38,15 +39,16 @@ Inputs Runtime::read_turn(std::vector<ImageSource> const& images, std::string co
 }
 
 Answered Runtime::answer(Inputs const& inputs, Options const& options, KvCache const& cache, double preprocess_seconds,
-                         TextCallback const& on_text) const {
-    TextStream stream([this](std::vector<std::int64_t> const& ids) { return reader_.text(ids); }, on_text);
-    Generation done =
-        generate(bundle_.manifest, graphs_, inputs, options, cache, [&](std::int64_t token) { stream.put(token); });
+                         TextCallback const& on_text, std::vector<std::int64_t> const& before) const {
+    TextStream stream([this](auto const& ids, bool special) { return reader_.text(ids, special); }, on_text,
+                      chosen(options, bundle_.manifest.generation).stop);
+    Generation done = generate(bundle_.manifest, graphs_, inputs, options, cache, before,
+                               [&](std::int64_t token) { return stream.put(token); });
     Answer answer;
     answer.text = stream.close();
     auto const& ends = bundle_.manifest.model.eos_token_ids;
     bool const ended = std::find(ends.begin(), ends.end(), done.token_ids.back()) != ends.end();
-    answer.stopped_by = ended ? StoppedBy::end : StoppedBy::length;
+    answer.stopped_by = ended ? StoppedBy::end : stream.stopped() ? StoppedBy::stop : StoppedBy::length;
     answer.token_ids = std::move(done.token_ids);
     answer.visual_tokens = done.visual_tokens;
     answer.kept_visual_tokens = done.kept_visual_tokens;

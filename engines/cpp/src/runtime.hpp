@@ -28,8 +28,9 @@ public:
     Inputs read_turn(std::vector<ImageSource> const& images, std::string const& prompt, Options const& options,
                      std::int64_t last_token) const;
 
+    /// `before`: the tokens of earlier turns.
     Answered answer(Inputs const& inputs, Options const& options, KvCache const& cache, double preprocess_seconds,
-                    TextCallback const& on_text) const;
+                    TextCallback const& on_text, std::vector<std::int64_t> const& before = {}) const;
 
     KvCache empty_cache() const { return graphs_.empty_cache(); }
     Provider provider() const { return provider_; }

@@ -1,5 +1,6 @@
 #include "text_stream.hpp"
 
+#include <algorithm>
 #include <exception>
 #include <string_view>
 #include <utility>
@@ -23,14 +24,20 @@ std::string_view behind(std::string_view text, std::size_t count) {
 
 }  // namespace
 
-TextStream::TextStream(Decode decode, TextCallback on_text)
-    : decode_(std::move(decode)), on_text_(std::move(on_text)) {}
+TextStream::TextStream(Decode decode, TextCallback on_text, std::vector<std::string> stop)
+    : decode_(std::move(decode)), on_text_(std::move(on_text)), stop_(std::move(stop)) {}
 
-void TextStream::put(std::int64_t token_id) {
+bool TextStream::put(std::int64_t token_id) {
     token_ids_.push_back(token_id);
-    if (!on_text_) return;
+    if (!stop_.empty()) {
+        std::string const written = decode_(token_ids_, true);
+        auto const is_written = [&](std::string const& stop) { return written.find(stop) != std::string::npos; };
+        stopped_ = std::any_of(stop_.begin(), stop_.end(), is_written);
+    }
+    if (stopped_ || !on_text_) return stopped_;
     std::string const now = text();
-    if (!ends_with(now, tokens::kReplacementCharacter)) tell(now);
+    if (!ends_with(now, tokens::kReplacementCharacter)) tell(std::string_view(now).substr(0, now.size() - begun(now)));
+    return false;
 }
 
 std::string TextStream::close() {
@@ -39,9 +46,24 @@ std::string TextStream::close() {
     return whole;
 }
 
-std::string TextStream::text() const { return std::string(tokens::left_stripped(decode_(token_ids_))); }
+std::string TextStream::text() const {
+    std::string text(tokens::left_stripped(decode_(token_ids_, false)));
+    std::size_t end = text.size();
+    if (stopped_)
+        for (std::string const& stop : stop_) end = std::min(end, text.find(stop));
+    return text.substr(0, end);
+}
 
-void TextStream::tell(std::string const& text) {
+/// The bytes of the longest end of `text` with which a stop string begins.
+std::size_t TextStream::begun(std::string_view text) const {
+    std::size_t longest = 0;
+    for (std::string const& stop : stop_)
+        for (std::size_t size = std::min(stop.size() - 1, text.size()); size > longest; --size)
+            if (ends_with(text, std::string_view(stop).substr(0, size))) longest = size;
+    return longest;
+}
+
+void TextStream::tell(std::string_view text) {
     std::string_view const piece = behind(text, told_);
     if (!on_text_ || piece.empty()) return;
     try {

@@ -62,10 +62,11 @@ void measure(Manifest const& manifest, Graphs const& graphs, Inputs const& input
     options.max_new_tokens = 16;
     std::size_t tokens = 0;
     auto const since = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
-    generate(manifest, graphs, inputs, options, graphs.empty_cache(), [&](std::int64_t) {
-        if (tokens++) return;
+    generate(manifest, graphs, inputs, options, graphs.empty_cache(), {}, [&](std::int64_t) {
+        if (tokens++) return false;
         first = std::chrono::steady_clock::now();
         first_inside = inside - before;
+        return false;
     });
     auto const end = std::chrono::steady_clock::now();
     shares.prefill.push_back(1 - first_inside / since(begin, first));

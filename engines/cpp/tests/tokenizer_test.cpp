@@ -70,9 +70,13 @@ TEST_P(Families, giveTheIdsAndTextsOfHuggingFacesPackage) {
 TEST_P(Families, tellThePiecesOfPythonsTextStream) {
     for (Json const& each : cases["streams"]) {
         std::vector<std::string> pieces;
-        TextStream stream([this](Ids const& ids) { return tokenizer.decode(ids, true); },
-                          [&](std::string const& piece) { pieces.push_back(piece); });
-        for (std::int64_t const id : each["ids"].get<Ids>()) stream.put(id);
+        TextStream stream([this](Ids const& ids, bool special) { return tokenizer.decode(ids, !special); },
+                          [&](std::string const& piece) { pieces.push_back(piece); },
+                          each["stop"].get<std::vector<std::string>>());
+        std::size_t count = 0;
+        for (std::int64_t const id : each["ids"].get<Ids>())
+            if (++count, stream.put(id)) break;
+        ASSERT_EQ(count, each["count"].get<std::size_t>()) << each["ids"];
         ASSERT_EQ(stream.close(), each["text"].get<std::string>()) << each["ids"];
         ASSERT_EQ(pieces, each["pieces"].get<std::vector<std::string>>()) << each["ids"];
     }
@@ -270,7 +274,7 @@ TEST(Characters, areStrippedAsInPython) {
 }
 
 TEST(TextStream, givesTheWholeToCallersWithoutACallback) {
-    TextStream stream([](Ids const& ids) { return " " + std::to_string(ids.size()); });
+    TextStream stream([](Ids const& ids, bool) { return " " + std::to_string(ids.size()); });
     stream.put(1);
     stream.put(2);
     EXPECT_EQ(stream.close(), "2");

@@ -10,12 +10,19 @@
 
 namespace asap {
 
-/// How a question is answered. Values out of range are refused with `Error` when it is asked.
+/// How a question is answered. Values out of range are refused with `Error` when it is asked; what is not set is as the
+/// bundle's checkpoint asks for.
 struct Options {
-    std::int64_t max_new_tokens = 256;
-    double temperature = 0.0;  ///< 0 is greedy; above, tokens are drawn
-    double top_p = 1.0;        ///< from the smallest set of likeliest tokens that holds this much probability
-    std::uint64_t seed = 0;    ///< the same draws for the same seed; not those of the Python runtime
+    std::optional<std::int64_t> max_new_tokens;
+    std::optional<std::int64_t> min_new_tokens;  ///< before these an end token is not taken
+    std::optional<double> temperature;           ///< 0 is greedy; above, tokens are drawn:
+    std::optional<std::int64_t> top_k;           ///< from so many of the likeliest (0: all),
+    std::optional<double> top_p;                 ///< of those from the fewest that hold this much probability,
+    std::optional<double> min_p;               ///< and of those from the ones so many times as likely as the likeliest
+    std::optional<double> repetition_penalty;  ///< above 1, tokens of prompt or answer become less likely; 1 is none
+    std::optional<std::int64_t> no_repeat_ngram_size;  ///< so many tokens in a row never come twice (0: they may)
+    std::optional<std::vector<std::string>> stop;  ///< the answer ends in front of the first of these that it writes
+    std::uint64_t seed = 0;                        ///< the same draws for the same seed, in Python too
 
     /// At most one of these replaces the bundle's own budget for this request.
     std::optional<std::int64_t> keep;  ///< visual tokens that survive the cut
@@ -39,16 +46,17 @@ struct Timings {
     std::vector<double> decode;  ///< decoder and embedding, for each token after the first
 };
 
-enum class StoppedBy { end, length };
+/// An end token, one of `Options::stop`, or `max_new_tokens`, which cut the answer short.
+enum class StoppedBy { end, stop, length };
 
 struct Answer {
-    std::string text;                       ///< UTF-8, special tokens left out, no white space in front; empty
-                                            ///< where the bundle's tokenizer is one that is not read here
-    std::vector<std::int64_t> token_ids;    ///< as sampled, the end token included
-    std::int64_t visual_tokens = 0;         ///< of this turn's images
-    std::int64_t kept_visual_tokens = 0;    ///< of them after the cut; equal where nothing was pruned
-    std::vector<std::int64_t> kept_index;   ///< [kept], ascending places in the new tokens of this turn that survived
-    StoppedBy stopped_by = StoppedBy::end;  ///< `length`: max_new_tokens cut the answer short
+    std::string text;                      ///< UTF-8, special tokens left out, no white space in front; empty
+                                           ///< where the bundle's tokenizer is one that is not read here
+    std::vector<std::int64_t> token_ids;   ///< as sampled, the end token included
+    std::int64_t visual_tokens = 0;        ///< of this turn's images
+    std::int64_t kept_visual_tokens = 0;   ///< of them after the cut; equal where nothing was pruned
+    std::vector<std::int64_t> kept_index;  ///< [kept], ascending places in the new tokens of this turn that survived
+    StoppedBy stopped_by = StoppedBy::end;
     Timings timings;
 };
 
