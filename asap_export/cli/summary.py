@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from asap_export.bundle import Bundle, EngineInfo
+from asap_export.bundle import Bundle, EngineInfo, Manifest
 from asap_export.cli.tables import print_json, print_tables
 from asap_export.cli.verbosity import is_quiet, is_verbose
 from asap_export.cuda import compute_capabilities
@@ -101,8 +101,7 @@ def _runs(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "engines", f"{state}; {_size(bundle, manifest.engines)}"
     for made in sorted({_made(engine) for engine in manifest.engines}):
         yield "", made
-    if slow := sum(len(engine.decomposed_attention) for engine in manifest.engines):
-        yield "", f"{slow} of {manifest.model.layers} attention layers have no dedicated kernel"
+    yield "", _kernels(manifest)
     if is_verbose():
         for engine in manifest.engines:
             yield "", _engine(bundle, engine)
@@ -113,8 +112,20 @@ def _made(engine: EngineInfo) -> str:
     return f"by {engine.flavor} {engine.tensorrt_version} for compute capability {targets}"
 
 
+def _kernels(manifest: Manifest) -> str:
+    """How many attention layers TensorRT makes of products and a softmax, and why."""
+    slow = sum(len(engine.decomposed_attention) for engine in manifest.engines)
+    said = f"{slow} attention layers without a dedicated kernel"
+    if not slow:
+        return said
+    if manifest.dtype == "fp32":
+        return f"{said}; fp32 has none"
+    one = all(engine.part is None for engine in manifest.engines)
+    return f"{said} ({'single engine' if one else 'head size'})"
+
+
 def _engine(bundle: Bundle, engine: EngineInfo) -> str:
-    name = engine.graph if engine.part is None else f"{engine.graph}.{engine.part.number}"
+    name = Path(engine.file).name.removesuffix(f".{engine.flavor}.engine")
     said = [f"{name} {_size(bundle, [engine])}"]
     if engine.part is not None:
         said.append("layers {} to {}".format(*engine.part.layers))

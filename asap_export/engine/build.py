@@ -12,6 +12,7 @@ from asap_export.bundle.manifest import EngineGraph, Flavor
 from asap_export.engine.attention import decomposed_attention, spell_out_attention
 from asap_export.engine.child import build_in_child
 from asap_export.engine.compile import Job
+from asap_export.engine.parts import DecoderPart
 from asap_export.engine.profiles import graph_profiles
 from asap_export.engine.split import split_decoder
 from asap_export.engine.tensors import graph_info
@@ -25,21 +26,20 @@ def build_engines(
     manifest: Manifest,
     flavor: Flavor,
     capabilities: Sequence[str],
-    layers_per_engine: int | None = None,
+    parts: Sequence[DecoderPart],
     progress: ProgressCallback = no_progress,
 ) -> tuple[EngineInfo, ...]:
     """Build ``engines/<graph>.<flavor>.engine`` in ``folder`` for every graph of ``manifest``
     but ``preprocess``, which runs on the host.
 
-    ``folder`` holds the graphs; ``capabilities`` come from ``target_capabilities``. With ``layers_per_engine``
-    the decoder becomes several, ``engines/decoder.<part>.<flavor>.engine``. Raises UserError where TensorRT
-    refuses or crashes or an engine cannot be written, KeyboardInterrupt where the user interrupts; no part of
-    an engine stays.
+    ``folder`` holds the graphs; ``capabilities`` come from ``target_capabilities``, ``parts`` of the decoder from
+    ``decoder_parts``. Raises UserError where TensorRT refuses or crashes or an engine cannot be written,
+    KeyboardInterrupt where the user interrupts; no part of an engine stays.
     """
     built = []
     for name in get_args(EngineGraph):
         whole = onnx.load(folder / manifest.graphs[name].file, load_external_data=False)
-        for model, part in _parts(name, whole, manifest, layers_per_engine):
+        for title, model, part in _titled(name, whole, manifest, parts):
             graph = graph_info(model, manifest.graphs[name].file)
             profiles = graph_profiles(
                 graph,
@@ -49,20 +49,22 @@ def build_engines(
                 manifest.limits,
                 quantized=manifest.quantization is not None,
             )
-            built.append(build_engine(folder, name, model, profiles, flavor, capabilities, part, progress))
+            job = (folder, name, model, profiles, flavor, capabilities)
+            built.append(build_engine(*job, title=title, part=part, progress=progress))
     return tuple(built)
 
 
-def _parts(
-    name: EngineGraph, whole: onnx.ModelProto, manifest: Manifest, layers_per_engine: int | None
-) -> Iterator[tuple[onnx.ModelProto, EnginePart | None]]:
-    if name != "decoder" or layers_per_engine is None:
-        yield whole, None
+def _titled(
+    name: EngineGraph, whole: onnx.ModelProto, manifest: Manifest, parts: Sequence[DecoderPart]
+) -> Iterator[tuple[str, onnx.ModelProto, EnginePart | None]]:
+    if name != "decoder" or len(parts) == 1:
+        yield name, whole, None
         return
-    parts = split_decoder(whole, manifest.model.layers, layers_per_engine)
-    for number, (layers, model) in enumerate(parts):
+    models = split_decoder(whole, [part.first for part in parts])
+    for number, (part, model) in enumerate(zip(parts, models, strict=True)):
         graph = graph_info(model, manifest.graphs[name].file)
-        yield model, EnginePart(number, len(parts), layers, graph.inputs, graph.outputs)
+        layers = (part.first, part.last)
+        yield part.title, model, EnginePart(number, len(parts), layers, graph.inputs, graph.outputs)
 
 
 def build_engine(
@@ -72,14 +74,16 @@ def build_engine(
     profiles: Sequence[Profile],
     flavor: Flavor,
     capabilities: Sequence[str],
+    title: str | None = None,
     part: EnginePart | None = None,
     progress: ProgressCallback = no_progress,
 ) -> EngineInfo:
     """Build the engine of one graph or of a part of it, with all ``profiles`` over one copy of the weights.
 
-    ``model`` is loaded without external data, which is found from ``folder``.
+    ``model`` is loaded without external data, which is found from ``folder``; ``title`` names the file, as the
+    graph does without.
     """
-    title = name if part is None else f"{name}.{part.number}"
+    title = title or name
     file = f"engines/{title}.{flavor}.engine"
     stage = f"Build {Path(file).name}"
     progress(Progress(stage, 0.0, "parse"))

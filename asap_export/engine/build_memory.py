@@ -1,9 +1,10 @@
 """How much memory building an engine takes, told from its weights before anything is done."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from asap_export.engine.parts import DecoderPart, decoder_parts
 from asap_export.errors import UserError
 from asap_export.memory import gigabytes
 
@@ -22,34 +23,34 @@ class WeightSizes:
     """What a bundle's weights are, as far as memory goes.
 
     sizes: bytes of every parameter in the bundle's form, by its name in transformers' model class; layers: of the
-    decoder, whose weights may be ``quantized``; max_batch: prompts at once.
+    decoder, whose weights may be ``quantized``; cut: layers that see every token, None where none is pruned;
+    max_batch: prompts at once.
     """
 
     sizes: Mapping[str, int]
     layers: int
+    cut: int | None = None
     quantized: bool = False
     max_batch: int = 1
 
 
-def engine_weights(model: WeightSizes, layers_per_engine: int | None) -> dict[str, int]:
-    """Bytes of weights in every engine by the graph's name, parts as "decoder.0"; None for one decoder engine."""
-    per_engine = layers_per_engine or model.layers
-    last = (model.layers - 1) // per_engine
+def engine_weights(model: WeightSizes, parts: Sequence[DecoderPart]) -> dict[str, int]:
+    """Bytes of weights in every engine, by its title."""
     totals: dict[str, int] = {}
     for name, size in model.sizes.items():
         layer = _LAYER.match(name)
         if name.startswith("model.language_model.embed_tokens."):
             engine = "embed_tokens"
         elif name.startswith(("model.language_model.", "lm_head.")):
-            part = int(layer[1]) // per_engine if layer else last
-            engine = "decoder" if layers_per_engine is None else f"decoder.{part}"
+            number = int(layer[1]) if layer else model.layers - 1  # the norm and the head come last
+            engine = next(part.title for part in parts if number <= part.last)
         else:
             engine = "vision_encoder"
         totals[engine] = totals.get(engine, 0) + size
     return totals
 
 
-def peak_memory(model: WeightSizes, layers_per_engine: int | None) -> dict[str, int]:
+def peak_memory(model: WeightSizes, parts: Sequence[DecoderPart]) -> dict[str, int]:
     """Bytes that building every engine allocates at its peak.
 
     Weights read from files are not among them: the system takes those pages back when it must.
@@ -59,18 +60,19 @@ def peak_memory(model: WeightSizes, layers_per_engine: int | None) -> dict[str, 
         engine: int(
             _BASE + weights * (quantized if model.quantized and engine.startswith("decoder") else _PER_BYTE)
         )
-        for engine, weights in engine_weights(model, layers_per_engine).items()
+        for engine, weights in engine_weights(model, parts).items()
     }
 
 
-def check_memory(model: WeightSizes, layers_per_engine: int | None, available: int) -> None:
+def check_memory(model: WeightSizes, parts: Sequence[DecoderPart], available: int) -> None:
     """Raise UserError where an engine needs more memory than the ``available`` bytes, with what would help."""
-    peaks = peak_memory(model, layers_per_engine)
+    peaks = peak_memory(model, parts)
     engine = max(peaks, key=lambda name: peaks[name])
     if peaks[engine] <= available:
         return
     ways = [] if model.quantized or not engine.startswith("decoder") else ["--quantize int4"]
-    if fitting := _most_layers(model, available, below=layers_per_engine or model.layers):
+    longest = max(part.last - part.first + 1 for part in parts)
+    if fitting := _most_layers(model, available, below=longest):
         ways.append(f"--layers-per-engine {fitting}")
     raise UserError(
         f"expected about {gigabytes(peaks[engine])} of memory to build the engine of {engine}, found "
@@ -82,4 +84,8 @@ def check_memory(model: WeightSizes, layers_per_engine: int | None, available: i
 def _most_layers(model: WeightSizes, available: int, below: int) -> int | None:
     """The largest number of layers per engine that fits."""
     numbers = range(below - 1, 0, -1)
-    return next((each for each in numbers if max(peak_memory(model, each).values()) <= available), None)
+    return next((each for each in numbers if max(_peaks_with(model, each)) <= available), None)
+
+
+def _peaks_with(model: WeightSizes, layers_per_engine: int) -> Iterable[int]:
+    return peak_memory(model, decoder_parts(model.layers, model.cut, layers_per_engine)).values()

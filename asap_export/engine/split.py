@@ -1,4 +1,4 @@
-"""The decoder's graph, cut after every few layers into parts that run one after the other.
+"""The decoder's graph, cut between layers into parts that run one after the other.
 
 A part takes what earlier parts give, under names that say what it is: ``hidden_states.{i}``, which layer i takes;
 ``kept_index``; and, where a layer is trimmed by a cut that lies in a later part, its caches ``untrimmed.{i}.*``.
@@ -7,14 +7,14 @@ part behind the cut knows nothing of the pruning but the tokens that are left.
 """
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import onnx
 from onnx import NodeProto, ValueInfoProto, helper
 
-__all__ = ["GraphPart", "split_decoder"]
+__all__ = ["split_decoder"]
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _FIRST_NORM = re.compile(r"\.layers\.(\d+)\.input_layernorm\.weight$")
@@ -22,20 +22,14 @@ _CACHE = re.compile(r"^past_key_values\.(\d+)\.(key|value)$")
 _KEPT = "kept_index"
 
 
-class GraphPart(NamedTuple):
-    """One part of a graph, its weights by reference as in the whole: it must be saved beside it."""
+def split_decoder(model: onnx.ModelProto, firsts: Sequence[int]) -> tuple[onnx.ModelProto, ...]:
+    """The parts of a decoder in the order in which they run; each begins with one of the layers ``firsts``.
 
-    layers: tuple[int, int]  # first and last
-    model: onnx.ModelProto
-
-
-def split_decoder(model: onnx.ModelProto, layers: int, layers_per_part: int) -> tuple[GraphPart, ...]:
-    """The parts of a decoder of ``layers`` layers in the order in which they run; the last may be shorter.
-
-    ``model`` is loaded without external data. Outputs of the parts together are the decoder's, and what crosses.
+    ``model`` is loaded without external data, and so are the parts: they must be saved beside it. Outputs of the
+    parts together are the decoder's, and what crosses.
     """
-    count = -(-layers // layers_per_part)
-    whole = _Decoder(model, layers_per_part)
+    count = len(firsts)
+    whole = _Decoder(model, firsts)
     wanted: list[list[str]] = [[] for _ in range(count)]  # outputs of each part
     for output in model.graph.output:
         wanted[whole.part_of(output.name)].append(output.name)
@@ -48,10 +42,7 @@ def split_decoder(model: onnx.ModelProto, layers: int, layers_per_part: int) -> 
                 giver.append(name)
         drafts.append(draft)
     return tuple(
-        GraphPart(
-            (number * layers_per_part, min((number + 1) * layers_per_part, layers) - 1),
-            whole.written(draft, wanted[number], f"part {number + 1} of {count}"),
-        )
+        whole.written(draft, wanted[number], f"part {number + 1} of {count}")
         for number, draft in enumerate(reversed(drafts))
     )
 
@@ -74,9 +65,9 @@ class _Decoder:
     part that needs it computes it anew. ``kept_index`` counts as free once it is known.
     """
 
-    def __init__(self, model: onnx.ModelProto, layers_per_part: int) -> None:
+    def __init__(self, model: onnx.ModelProto, firsts: Sequence[int]) -> None:
         self.model, self.graph = model, model.graph
-        self.layers_per_part = layers_per_part
+        self.firsts = firsts
         self.inputs = {value.name: value for value in self.graph.input}
         self.weights = {weight.name: weight for weight in self.graph.initializer}
         known = (*self.graph.value_info, *self.graph.input, *self.graph.output)
@@ -94,7 +85,7 @@ class _Decoder:
         self.titles = dict(self._titles()) | fixed
 
     def _part(self, layer: int) -> int:
-        return layer // self.layers_per_part
+        return bisect_right(self.firsts, layer) - 1
 
     def part_of(self, name: str) -> int:
         """The part that computes a value; the first that can where any could."""

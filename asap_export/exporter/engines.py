@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 from asap_export.bundle import Limits
 from asap_export.bundle.manifest import Flavor
-from asap_export.engine import WeightSizes, check_memory, find_flavor, peak_memory, target_capabilities
+from asap_export.engine import (
+    DecoderPart,
+    WeightSizes,
+    check_memory,
+    decoder_parts,
+    find_flavor,
+    peak_memory,
+    target_capabilities,
+)
 from asap_export.errors import UserError
 from asap_export.exporter.request import ExportRequest
 from asap_export.exporter.weights import WeightPlan
@@ -24,12 +32,11 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """Which engines are built. ``memory``: bytes that building each takes at its peak, by the graph's name, the
-    decoder's parts as "decoder.0"."""
+    """Which engines are built. ``memory``: bytes that building each takes at its peak, by its title."""
 
     flavor: Flavor
     compute_capabilities: tuple[str, ...]
-    layers_per_engine: int | None  # None: one engine for the whole decoder
+    parts: tuple[DecoderPart, ...]  # of the decoder
     memory: dict[str, int]
 
 
@@ -52,9 +59,11 @@ def plan_engines(
     if wanted is not None and not 1 <= wanted < spec.layers:
         raise UserError(
             f"expected --layers-per-engine of 1 to {spec.layers - 1} for {spec.layers} layers, found {wanted}; "
-            "leave it out for one engine"
+            "leave it out"
         )
-    sizes = WeightSizes(weights.sizes, spec.layers, request.quantization is not None, limits.max_batch)
+    cut = request.pruning.prune_after if request.pruning.prunes else None
+    parts = decoder_parts(spec.layers, cut, wanted, request.single_engine)
+    sizes = WeightSizes(weights.sizes, spec.layers, cut, request.quantization is not None, limits.max_batch)
     if request.check_memory:
-        check_memory(sizes, wanted, available_memory())
-    return EnginePlan(*target, wanted, peak_memory(sizes, wanted))
+        check_memory(sizes, parts, available_memory())
+    return EnginePlan(*target, parts, peak_memory(sizes, parts))

@@ -95,10 +95,15 @@ class ExportRequest:
     compute_capabilities: tuple[str, ...] = ()
     layers_per_engine: int | None = _setting(
         None,
-        "Split the decoder into engines of N layers, which take less memory to build.",
+        "Split the decoder into engines of at most N layers, which take less memory to build.",
         ENGINES,
-        shown="one engine",
+        shown="two engines, before and behind the cut",
         metavar="N",
+    )
+    single_engine: bool = _setting(
+        False,
+        "One engine for the decoder, in which no attention behind the cut has a kernel of its own.",
+        ENGINES,
     )
     check_memory: bool = _setting(
         True, "Refuse to build where memory seems too small for it.", ENGINES, shown="on"
@@ -116,10 +121,15 @@ class ExportRequest:
                 "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do "
                 "nothing, leave it out"
             )
+        if self.single_engine and self.layers_per_engine is not None:
+            raise UserError(
+                "expected --single-engine or --layers-per-engine, found both; leave one of them out"
+            )
         of_engines = {
             "--compute-capability": bool(self.compute_capabilities),
             "--flavor": self.flavor != "auto",
             "--layers-per-engine": self.layers_per_engine is not None,
+            "--single-engine": self.single_engine,
             "--no-check-memory": not self.check_memory,
         }
         for option in (name for name, given in of_engines.items() if given and self.engine == "ort"):

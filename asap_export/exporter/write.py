@@ -82,7 +82,7 @@ def carry_out(plan: ExportPlan, progress: ProgressCallback = no_progress) -> Exp
                 manifest,
                 target.flavor,
                 target.compute_capabilities,
-                target.layers_per_engine,
+                target.parts,
                 progress,
             )
             manifest = replace(manifest, engines=engines)

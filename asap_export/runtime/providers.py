@@ -3,7 +3,7 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 
@@ -15,6 +15,7 @@ from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
 from asap_export.runtime.session import Session, Sessions
+from asap_export.runtime.tensorrt_session import TensorRtSession, new_stream
 
 __all__ = [
     "Provider",
@@ -60,10 +61,12 @@ def open_sessions(
     weights stay in their files (see ``weight_memory``).
     """
 
+    stream = new_stream() if provider == "tensorrt" else None
+
     def session(graph: EngineGraph) -> Session:
         if provider != "tensorrt":
             return OnnxRuntimeSession(graph_file(bundle, graph, provider), provider, threads, mapped)
-        return _engine_session(bundle, graph)
+        return _engine_session(bundle, graph, stream)
 
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
 
@@ -94,15 +97,14 @@ def weight_memory(bundle: Bundle) -> tuple[int, int]:
     return stored, stored + (stored - packed if bundle.manifest.dtype == "fp16" else 0)
 
 
-def _engine_session(bundle: Bundle, graph: EngineGraph) -> Session:
+def _engine_session(bundle: Bundle, graph: EngineGraph, stream: Any) -> Session:
     """The graph's engine, or a chain of the engines of its parts."""
-    from asap_export.runtime.tensorrt_session import TensorRtSession  # torch
 
     whole = bundle.manifest.graphs[graph]
     links = []
     for engine in bundle.engines(graph, engine_flavor(bundle)):
         part = whole if engine.part is None else replace(whole, inputs=engine.part.inputs)
-        session = TensorRtSession(bundle.path / engine.file, engine, part)
+        session = TensorRtSession(bundle.path / engine.file, engine, part, stream)
         links.append(Link(session, [tensor.name for tensor in part.inputs]))
     return ChainedSession(links, [tensor.name for tensor in whole.outputs])
 

@@ -17,7 +17,7 @@ from asap_export.errors import UserError
 from asap_export.runtime.profiles import choose_profile, longest
 from asap_export.runtime.session import NUMPY_DTYPES, Tensor
 
-__all__ = ["TensorRtSession"]
+__all__ = ["TensorRtSession", "new_stream"]
 
 # torch's names of TensorRT's types
 _TORCH_NAMES = {
@@ -30,6 +30,13 @@ _TORCH_NAMES = {
 }
 
 
+def new_stream() -> Any:
+    """A CUDA stream of torch's on the current device."""
+    import torch
+
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
 class TensorRtSession:
     """A ``Session`` on one serialized engine; device tensors are torch tensors on the current CUDA device.
 
@@ -38,8 +45,11 @@ class TensorRtSession:
     UserError where the engine cannot be deserialized, and from ``run`` where no profile takes the inputs.
     """
 
-    def __init__(self, file: Path, info: EngineInfo, graph: GraphInfo) -> None:
-        """``graph`` says what the engine takes: the whole graph, or a part of it (``GraphInfo.inputs``)."""
+    def __init__(self, file: Path, info: EngineInfo, graph: GraphInfo, stream: Any) -> None:
+        """``graph`` says what the engine takes: the whole graph, or a part of it (``GraphInfo.inputs``).
+
+        All engines of a bundle run in one ``stream``, from ``new_stream``.
+        """
         import torch
 
         self._torch = torch
@@ -54,7 +64,7 @@ class TensorRtSession:
                 f"expected an engine for {info.flavor} {self._trt.__version__} in {file}, found one of "
                 f"{info.tensorrt_version} that it cannot load; export again with --engine trt on this machine"
             )
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream = stream
         self._contexts: dict[int, Any] = {}
         self._spare = torch.empty(256, dtype=torch.uint8, device="cuda")  # stands in for empty tensors
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]

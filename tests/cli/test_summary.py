@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bundle_cases import write_bundle
+from bundle_cases import example_engine, example_manifest, write_bundle
 
 from asap_export.bundle import Bundle, EngineInfo
 from asap_export.cli import summary
@@ -56,7 +57,7 @@ def test_engines_that_were_only_built_are_said_to_be(
     said = capsys.readouterr().out
     assert "engines  built, not run: no CUDA device here" in said
     assert "by tensorrt_rtx 1.7 for compute capability 8.9" in said
-    assert "1 of 8 attention layers have no dedicated kernel" in said
+    assert "1 attention layers without a dedicated kernel; fp32 has none" in said
     monkeypatch.setattr(summary, "compute_capabilities", lambda: ("8.9",))
     print_exported(built)
     assert "engines  built, not run yet" in capsys.readouterr().out
@@ -93,3 +94,17 @@ def test_verbose_adds_engines_and_files(
     print_exported(exported)
     said = capsys.readouterr().out
     assert "1 copied (" in said and " written (" in said and "limits" in said
+
+
+@pytest.mark.parametrize(
+    ("dtype", "slow", "said"),
+    [
+        ("fp16", 0, "0 attention layers without a dedicated kernel"),
+        ("fp16", 6, "6 attention layers without a dedicated kernel (single engine)"),
+        ("fp32", 8, "8 attention layers without a dedicated kernel; fp32 has none"),
+    ],
+)
+def test_which_attention_layers_have_no_kernel_and_why(dtype: Any, slow: int, said: str) -> None:
+    layers = tuple(f"layer {number}" for number in range(slow))
+    engine = replace(example_engine("1.7"), decomposed_attention=layers)
+    assert summary._kernels(replace(example_manifest(), dtype=dtype, engines=(engine,))) == said

@@ -25,13 +25,13 @@ def test_quantized_layers_in_engines_of_their_own(tmp_path: Path) -> None:
         "--verbose",
     )
     said = run("--model", "short", "--output", "out", *options, folder=tmp_path).stdout
-    assert "decoder.0" in said and "layers 0 to 1" in said and "layers 2 to 2" in said
+    assert "decoder.early" in said and "layers 0 to 1" in said and "layers 2 to 2" in said
 
     facts = json.loads(run("inspect", "out", "--json", folder=tmp_path).stdout)
     engines = {engine["file"]: engine["part"] for engine in facts["engines"]}
     assert list(engines) == [
         f"engines/{name}.tensorrt_rtx.engine"
-        for name in ("vision_encoder", "embed_tokens", "decoder.0", "decoder.1")
+        for name in ("vision_encoder", "embed_tokens", "decoder.early", "decoder.late")
     ]
     parts = [part for part in engines.values() if part]
     assert [part["layers"] for part in parts] == [[0, 1], [2, 2]]

@@ -36,7 +36,10 @@ def test_a_checkpoint_becomes_a_bundle_with_engines_that_answers(tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"short", "short.bundle"}
 
     facts = inspected(bundle)
-    assert [engine["graph"] for engine in facts["engines"]] == ["vision_encoder", "embed_tokens", "decoder"]
+    assert [engine["file"] for engine in facts["engines"]] == [
+        f"engines/{title}.tensorrt_rtx.engine"
+        for title in ("vision_encoder", "embed_tokens", "decoder.early", "decoder.late")
+    ]
     assert {tuple(engine["compute_capabilities"]) for engine in facts["engines"]} == {("8.9",)}
     answer = run("run", bundle, "--image", IMAGES / "sign.png", "--prompt", "What?", "--max-new-tokens", "2")
     assert "40 of 336 visual tokens, " in answer.stderr

@@ -81,6 +81,11 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         (["--prune-after", "8"], "expected --prune-after below the model's 8 layers"),
         (["--compute-capability", "8.6"], "expected --compute-capability with --engine trt"),
         (["--layers-per-engine", "2"], "expected --layers-per-engine with --engine trt"),
+        (["--single-engine"], "expected --single-engine with --engine trt"),
+        (
+            ["--engine", "trt", "--single-engine", "--layers-per-engine", "2"],
+            "expected --single-engine or --layers-per-engine, found both",
+        ),
         (["--no-check-memory"], "expected --no-check-memory with --engine trt"),
         (
             ["--engine", "trt", "--layers-per-engine", "8"],

@@ -16,7 +16,14 @@ from engine_specs import PINPOINTS
 from onnx import numpy_helper
 
 from asap_export.bundle import Bundle, Limits, Profile, ShapeRange
-from asap_export.engine import build_engines, check_limits, child, graph_info, graph_profiles
+from asap_export.engine import (
+    build_engines,
+    check_limits,
+    child,
+    decoder_parts,
+    graph_info,
+    graph_profiles,
+)
 from asap_export.engine.build import build_engine
 from asap_export.engine.compile import Job, builder_config, compile_engine
 from asap_export.engine.flavor import load_tools
@@ -170,22 +177,29 @@ def test_an_engine_that_cannot_be_written_is_told(small_graph, tmp_path):
 
 @pytest.fixture
 def built(request, tmp_path):
-    """A copy of the named bundle with its engines."""
+    """A copy of the named bundle with its engines, as an export builds them."""
     folder = tmp_path / "bundle"
     shutil.copytree(request.getfixturevalue(request.param), folder)
     manifest = Bundle.open(folder).manifest
-    return folder, build_engines(folder, manifest, "tensorrt_rtx", AMPERE)
+    cut = manifest.pruning.prune_after if manifest.pruning.prunes else None
+    parts = decoder_parts(manifest.model.layers, cut)
+    return folder, build_engines(folder, manifest, "tensorrt_rtx", AMPERE, parts)
 
 
 @pytest.mark.parametrize(
     "built", ["pruned_bundle", "fp16_bundle", "dense_bundle", "untrimmed_bundle"], indirect=True
 )
 def test_every_bundle_builds_and_holds_its_weights_once(built):
-    folder, engines = built
-    assert [engine.graph for engine in engines] == ["vision_encoder", "embed_tokens", "decoder"]
-    assert [profile.name for profile in engines[-1].profiles] == ["context", "generation"]
+    folder, (vision, embed, *parts) = built
+    assert [engine.graph for engine in (vision, embed)] == ["vision_encoder", "embed_tokens"]
+    prunes = Bundle.open(folder).manifest.pruning.prunes
+    titles = ["decoder.early", "decoder.late"] if prunes else ["decoder"]
+    assert [part.file for part in parts] == [f"engines/{title}.tensorrt_rtx.engine" for title in titles]
+    for part in parts:
+        assert part.graph == "decoder"
+        assert [profile.name for profile in part.profiles] == ["context", "generation"]
     assert not list(folder.glob(".*"))
-    engine = (folder / engines[-1].file).read_bytes()
+    engine = b"".join((folder / part.file).read_bytes() for part in parts)
     weights = [numpy_helper.to_array(each) for each in onnx.load(folder / "decoder.onnx").graph.initializer]
     matrices = [weight for weight in weights if weight.ndim == 2 and weight.nbytes > 4096]
     assert len(matrices) > 50
@@ -213,8 +227,15 @@ def test_four_large_images_build_whatever_is_kept_of_them(bundle, request, tmp_p
 
 
 @pytest.mark.parametrize("built", ["fp16_bundle"], indirect=True)
-def test_layers_behind_the_cut_are_reported_as_decomposed(built):
-    folder, (vision, embed, decoder) = built
+def test_in_half_precision_no_attention_is_decomposed(built):
+    assert [engine.decomposed_attention for engine in built[1]] == [()] * 4
+
+
+def test_layers_behind_the_cut_of_a_single_engine_are_reported_as_decomposed(fp16_bundle, tmp_path):
+    folder = shutil.copytree(fp16_bundle, tmp_path / "bundle")
+    manifest = Bundle.open(folder).manifest
+    whole = decoder_parts(manifest.model.layers, 2, single=True)
+    vision, embed, decoder = build_engines(folder, manifest, "tensorrt_rtx", AMPERE, whole)
     attention = [
         node.name for node in onnx.load(folder / "decoder.onnx", load_external_data=False).graph.node
         if node.op_type == "Attention"
@@ -226,16 +247,19 @@ def test_layers_behind_the_cut_are_reported_as_decomposed(built):
 def test_the_decoder_in_parts_builds_and_names_what_crosses(fp16_bundle, tmp_path):
     folder = shutil.copytree(fp16_bundle, tmp_path / "bundle")
     manifest = Bundle.open(folder).manifest
-    _, _, *parts = build_engines(folder, manifest, "tensorrt_rtx", AMPERE, layers_per_engine=3)
-    assert [part.file for part in parts] == [f"engines/decoder.{n}.tensorrt_rtx.engine" for n in range(3)]
-    assert [part.part.layers for part in parts] == [(0, 2), (3, 5), (6, 7)]
+    wanted = decoder_parts(manifest.model.layers, 2, layers_per_engine=3)
+    _, _, *parts = build_engines(folder, manifest, "tensorrt_rtx", AMPERE, wanted)
+    assert [part.file for part in parts] == [
+        f"engines/decoder.{title}.tensorrt_rtx.engine" for title in ("early", "late.0", "late.1")
+    ]
+    assert [part.part.layers for part in parts] == [(0, 1), (2, 4), (5, 7)]
     assert all((folder / part.file).stat().st_size > 0 for part in parts)
     assert not list(folder.glob(".*"))
     behind = {tensor.name: tensor.dims for tensor in parts[1].part.inputs}
-    assert behind["hidden_states.3"] == ("batch", "kept_sequence", manifest.model.hidden_size)
+    assert behind["hidden_states.2"] == ("batch", "kept_sequence", manifest.model.hidden_size)
     assert behind["kept_index"] == ("batch", "kept_sequence")
     context, generation = parts[1].profiles
     assert context.shapes["kept_index"].max == (1, parts[0].profiles[0].values["kept_length"].max[0])
-    assert generation.shapes["hidden_states.3"].min == (1, 1, manifest.model.hidden_size)
+    assert generation.shapes["hidden_states.2"].min == (1, 1, manifest.model.hidden_size)
     assert not context.values  # kept_length is for the part that cuts
-    assert [len(part.decomposed_attention) for part in parts] == [1, 0, 0]
+    assert [len(part.decomposed_attention) for part in parts] == [0, 0, 0]

@@ -4,6 +4,7 @@ import pytest
 from engine_specs import VICUNA
 
 from asap_export.engine.build_memory import WeightSizes, check_memory, engine_weights, peak_memory
+from asap_export.engine.parts import decoder_parts
 from asap_export.errors import UserError
 
 GB = 10**9
@@ -23,7 +24,11 @@ def vicuna(bytes_per_weight: float, **form) -> WeightSizes:
         "model.multi_modal_projector.linear_1.weight": 42_000_000,
         "model.image_newline": 8192,
     }
-    return WeightSizes(sizes, VICUNA.layers, **form)
+    return WeightSizes(sizes, VICUNA.layers, 2, **form)
+
+
+def parts(layers_per_engine: int | None = None, single: bool = False):
+    return decoder_parts(VICUNA.layers, 2, layers_per_engine, single)
 
 
 FP16 = vicuna(2)
@@ -31,52 +36,56 @@ INT4 = vicuna(0.5 + 2 / 64, quantized=True)
 
 
 def test_every_weight_is_in_one_engine_and_the_head_in_the_last_part():
-    whole, parts = engine_weights(FP16, None), engine_weights(FP16, 10)
-    assert whole.keys() == {"vision_encoder", "embed_tokens", "decoder"}
-    assert parts.keys() == {"vision_encoder", "embed_tokens", *(f"decoder.{number}" for number in range(4))}
-    assert sum(whole.values()) == sum(parts.values()) == sum(FP16.sizes.values())
-    assert parts["decoder.0"] == 10 * FP16.sizes[f"{DECODER}.layers.0.mlp"]
+    one, two = engine_weights(FP16, parts(single=True)), engine_weights(FP16, parts())
+    many = engine_weights(FP16, parts(8))
+    assert one.keys() == {"vision_encoder", "embed_tokens", "decoder"}
+    assert two.keys() == {"vision_encoder", "embed_tokens", "decoder.early", "decoder.late"}
+    late = [f"decoder.late.{number}" for number in range(4)]
+    assert many.keys() == {"vision_encoder", "embed_tokens", "decoder.early", *late}
+    assert sum(one.values()) == sum(two.values()) == sum(many.values()) == sum(FP16.sizes.values())
+    layer = FP16.sizes[f"{DECODER}.layers.0.mlp"]
+    assert many["decoder.late.0"] == 8 * layer
     head = FP16.sizes["lm_head.weight"] + FP16.sizes[f"{DECODER}.norm.weight"]
-    assert parts["decoder.3"] == 2 * FP16.sizes[f"{DECODER}.layers.0.mlp"] + head
+    assert many["decoder.late.3"] == 6 * layer + head
 
 
 @pytest.mark.parametrize(
-    ("model", "layers", "part", "measured"),
+    ("model", "split", "title", "measured"),
     [  # gigabytes, of decoders and parts of exactly this shape: docs/architecture.md
-        (FP16, 1, "decoder.0", 0.83),
-        (FP16, 2, "decoder.0", 1.47),
-        (FP16, 4, "decoder.0", 2.86),
-        (FP16, 8, "decoder.0", 5.67),
-        (INT4, 1, "decoder.0", 0.61),
-        (INT4, 2, "decoder.0", 0.94),
-        (INT4, None, "decoder", 8.07),
+        (FP16, parts(1), "decoder.early.0", 0.83),
+        (FP16, parts(), "decoder.early", 1.47),
+        (FP16, parts(4), "decoder.late.0", 2.86),
+        (FP16, parts(8), "decoder.late.0", 5.67),
+        (INT4, parts(1), "decoder.early.0", 0.61),
+        (INT4, parts(), "decoder.early", 0.94),
+        (INT4, parts(single=True), "decoder", 8.07),
     ],
 )
-def test_the_estimate_is_above_what_was_measured_but_not_far(model, layers, part, measured):
-    estimated = peak_memory(model, layers)[part] / GB
+def test_the_estimate_is_above_what_was_measured_but_not_far(model, split, title, measured):
+    estimated = peak_memory(model, split)[title] / GB
     assert measured < estimated < 1.1 * measured + 0.5
 
 
 def test_too_little_memory_is_refused_with_what_would_help():
     with pytest.raises(UserError) as refusal:
-        check_memory(FP16, None, 16 * GB)
+        check_memory(FP16, parts(), 16 * GB)
     said = str(refusal.value)
-    assert "of memory to build the engine of decoder, found 16.0 GB available" in said
+    assert "of memory to build the engine of decoder.late, found 16.0 GB available" in said
     assert "quantize int4, layers_per_engine 21, a machine with more or engine ort" in said
     assert "check_memory=False" in said
-    check_memory(FP16, 21, 16 * GB)
-    with pytest.raises(UserError, match=r"engine of decoder.0, found 16.0 GB .* layers_per_engine 21"):
-        check_memory(FP16, 22, 16 * GB)
+    check_memory(FP16, parts(21), 16 * GB)
+    with pytest.raises(UserError, match=r"engine of decoder.late.0, found 16.0 GB .* layers_per_engine 21"):
+        check_memory(FP16, parts(22), 16 * GB)
 
 
 def test_int4_fits_where_fp16_does_not():
     with pytest.raises(UserError):
-        check_memory(FP16, None, 22 * GB)
-    check_memory(INT4, None, 22 * GB)
+        check_memory(FP16, parts(), 22 * GB)
+    check_memory(INT4, parts(), 22 * GB)
     with pytest.raises(UserError, match=r"use layers_per_engine \d+, a machine"):  # it is int4 already
-        check_memory(INT4, None, 6 * GB)
+        check_memory(INT4, parts(), 6 * GB)
 
 
 def test_where_no_split_helps_none_is_proposed():
     with pytest.raises(UserError, match=r"engine of vision_encoder, found 1.0 GB available; use a machine"):
-        check_memory(INT4, 1, 1 * GB)
+        check_memory(INT4, parts(1), 1 * GB)

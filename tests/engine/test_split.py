@@ -5,6 +5,7 @@ In float32, that is: ONNX Runtime's CPU provider computes float16 in float32 and
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,19 @@ LAYERS, CUT = 8, 2  # of the random checkpoint; the cut lies behind its second l
 FLOAT32 = ["pruned_bundle", "untrimmed_bundle", "dense_bundle"]
 
 
-def parts_of(bundle: Path, layers_per_part: int):
+# First layers of parts: the cut between two, within the first, within a later one, and many parts.
+SPLITS = {
+    "at the cut": (0, 2),
+    "behind the cut": (0, 5),
+    "before the cut": (0, 1, 4),
+    "each layer": tuple(range(8)),
+    "unlike lengths": (0, 2, 3, 7),
+}
+
+
+def parts_of(bundle: Path, firsts: Sequence[int]):
     model = onnx.load(bundle / "decoder.onnx", load_external_data=False)
-    return split_decoder(model, LAYERS, layers_per_part)
+    return split_decoder(model, firsts)
 
 
 @pytest.fixture
@@ -37,13 +48,13 @@ def graphs(request, tmp_path):
     def around(decoder) -> Graphs:
         return Graphs(manifest, Sessions(None, None, decoder), manifest.dtype)
 
-    def chained(layers_per_part: int) -> Graphs:
+    def chained(firsts: Sequence[int]) -> Graphs:
         links = []
-        for number, part in enumerate(parts_of(folder, layers_per_part)):
+        for number, part in enumerate(parts_of(folder, firsts)):
             path = folder / f"decoder.{number}.onnx"
-            onnx.save(part.model, path)
+            onnx.save(part, path)
             session = OnnxRuntimeSession(path, threads=1)
-            links.append(Link(session, [value.name for value in part.model.graph.input]))
+            links.append(Link(session, [value.name for value in part.graph.input]))
         return around(ChainedSession(links, [tensor.name for tensor in manifest.graphs["decoder"].outputs]))
 
     return around(OnnxRuntimeSession(folder / "decoder.onnx", threads=1)), chained
@@ -73,10 +84,10 @@ def conversation(graphs: Graphs):
 
 
 @pytest.mark.parametrize("graphs", FLOAT32, indirect=True)
-@pytest.mark.parametrize("layers_per_part", [1, 2, 5], ids=["before the cut", "at the cut", "behind the cut"])
-def test_parts_compute_what_the_whole_does(graphs, layers_per_part):
+@pytest.mark.parametrize("split", SPLITS)
+def test_parts_compute_what_the_whole_does(graphs, split):
     whole, chained = graphs
-    for expected, found in zip(conversation(whole), conversation(chained(layers_per_part)), strict=True):
+    for expected, found in zip(conversation(whole), conversation(chained(SPLITS[split])), strict=True):
         np.testing.assert_array_equal(found.logits, expected.logits)
         np.testing.assert_array_equal(found.kept_index, expected.kept_index)
         assert found.cache.layers.keys() == expected.cache.layers.keys()
@@ -85,44 +96,36 @@ def test_parts_compute_what_the_whole_does(graphs, layers_per_part):
 
 
 @pytest.mark.parametrize("fixture", [*FLOAT32, "fp16_bundle"])
-@pytest.mark.parametrize("layers_per_part", [1, 2, 3, 5])
-def test_every_weight_and_every_layer_is_in_one_part(fixture, layers_per_part, request):
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_weight_and_every_layer_is_in_one_part(fixture, split, request):
     bundle = request.getfixturevalue(fixture)
-    parts = parts_of(bundle, layers_per_part)
-    assert [number for part in parts for number in range(part.layers[0], part.layers[1] + 1)] == [
-        *range(LAYERS)
-    ]
+    parts = parts_of(bundle, SPLITS[split])
     whole = onnx.load(bundle / "decoder.onnx", load_external_data=False)
     named = [
-        each.name
-        for part in parts
-        for each in part.model.graph.initializer
-        if each.name.startswith("decoder.")
+        each.name for part in parts for each in part.graph.initializer if each.name.startswith("decoder.")
     ]
     assert sorted(named) == sorted(
         each.name for each in whole.graph.initializer if each.name.startswith("decoder.")
     )
-    for part in parts:
+    for part, first, end in zip(parts, SPLITS[split], [*SPLITS[split][1:], LAYERS], strict=True):
         layers = {
             int(layer)
-            for each in part.model.graph.initializer
+            for each in part.graph.initializer
             for layer in re.findall(r"layers\.(\d+)\.", each.name)
         }
-        assert layers == set(range(part.layers[0], part.layers[1] + 1))
-        caches = {
-            int(value.name.split(".")[1]) for value in part.model.graph.input if "past_key" in value.name
-        }
+        assert layers == set(range(first, end))
+        caches = {int(value.name.split(".")[1]) for value in part.graph.input if "past_key" in value.name}
         assert caches == layers
 
 
 def crossing(parts) -> list[set[str]]:
     """What each part takes that is no input of the whole decoder."""
-    given = {value.name for part in parts for value in part.model.graph.output}
-    return [given & {value.name for value in part.model.graph.input} for part in parts]
+    given = {value.name for part in parts for value in part.graph.output}
+    return [given & {value.name for value in part.graph.input} for part in parts]
 
 
 def test_hidden_states_cross_and_behind_the_cut_the_kept_index(pruned_bundle):
-    assert crossing(parts_of(pruned_bundle, 3)) == [
+    assert crossing(parts_of(pruned_bundle, (0, 3, 6))) == [
         set(),
         {"hidden_states.3", "kept_index"},
         {"hidden_states.6", "kept_index"},
@@ -130,21 +133,21 @@ def test_hidden_states_cross_and_behind_the_cut_the_kept_index(pruned_bundle):
 
 
 def test_caches_that_a_later_part_trims_cross_to_it(pruned_bundle, untrimmed_bundle):
-    assert crossing(parts_of(pruned_bundle, 1))[1] == {
+    assert crossing(parts_of(pruned_bundle, range(LAYERS)))[1] == {
         "hidden_states.1",
         "untrimmed.0.key",
         "untrimmed.0.value",
     }
-    assert crossing(parts_of(untrimmed_bundle, 1))[1] == {"hidden_states.1"}
+    assert crossing(parts_of(untrimmed_bundle, range(LAYERS)))[1] == {"hidden_states.1"}
 
 
 def test_without_pruning_only_hidden_states_cross(dense_bundle):
-    assert crossing(parts_of(dense_bundle, 4)) == [set(), {"hidden_states.4"}]
+    assert crossing(parts_of(dense_bundle, (0, 4))) == [set(), {"hidden_states.4"}]
 
 
 def test_behind_a_boundary_attention_has_its_kernels_again(fp16_bundle):
     """The loop of the cut is in another engine."""
     whole = onnx.load(fp16_bundle / "decoder.onnx", load_external_data=False)
     assert len(decomposed_attention(whole)) == LAYERS - CUT
-    assert [len(decomposed_attention(part.model)) for part in parts_of(fp16_bundle, CUT)] == [0, 0, 0, 0]
-    assert [len(decomposed_attention(part.model)) for part in parts_of(fp16_bundle, 3)] == [1, 0, 0]
+    assert [len(decomposed_attention(part)) for part in parts_of(fp16_bundle, (0, CUT))] == [0, 0]
+    assert [len(decomposed_attention(part)) for part in parts_of(fp16_bundle, (0, 3, 6))] == [1, 0, 0]
