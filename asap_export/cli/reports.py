@@ -94,11 +94,27 @@ def verify_command(
         raise typer.Exit(FAILED)
 
 
-def inspect_command(bundle: BundlePath, as_json: AsJson = False) -> None:
+def inspect_command(
+    bundle: BundlePath,
+    as_json: AsJson = False,
+    trtexec: Annotated[
+        bool,
+        typer.Option(
+            "--trtexec", metavar=" ", help="Print the commands that time its engines with NVIDIA's trtexec."
+        ),
+    ] = False,
+) -> None:
     """Print what a bundle holds: graphs, dimensions, settings, engines, files and their hashes."""
-    from asap_export.report import bundle_facts, bundle_tables
+    from asap_export.report import bundle_facts, bundle_tables, trtexec_commands
 
-    facts = bundle_facts(Bundle.open(bundle))
+    opened = Bundle.open(bundle)
+    if trtexec:
+        if not opened.manifest.engines:
+            raise UserError(f"expected engines in {bundle}, found none; export with --engine trt")
+        for title, command in trtexec_commands(opened):
+            print(f"# {title}\n{command}")
+        return
+    facts = bundle_facts(opened)
     if as_json:
         print_json(facts)
     else:

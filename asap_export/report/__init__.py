@@ -4,6 +4,7 @@ from asap_export.report.environment import environment_facts, environment_table
 from asap_export.report.flops import flops_facts, flops_table, saving_facts, saving_table
 from asap_export.report.inspect import bundle_facts, bundle_tables, limits_text
 from asap_export.report.presets import preset_facts, preset_table
+from asap_export.report.trtexec import trtexec_commands
 
 __all__ = [
     "bundle_facts",
@@ -17,4 +18,5 @@ __all__ = [
     "preset_table",
     "saving_facts",
     "saving_table",
+    "trtexec_commands",
 ]
