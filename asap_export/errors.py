@@ -6,7 +6,7 @@ __all__ = ["UserError"]
 
 # An option, and no part of a path or of a name; asap-export's own commands are said as they are typed.
 _COMMAND = r"(?P<command>asap-export(?: [a-z]+)?(?: --[a-z-]+)+)"
-_OPTION = re.compile(_COMMAND + r"|(?<![\w/.-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)(?![\w/])")
+_OPTION = re.compile(_COMMAND + r"|(?<![\w/.-])--(?P<no>no-(?!repeat))?(?P<name>[a-z][a-z0-9-]*)(?![\w/])")
 
 
 class UserError(Exception):

@@ -19,6 +19,7 @@ from asap_export.bundle import (
     EngineInfo,
     EnginePart,
     FileInfo,
+    GenerationInfo,
     GraphInfo,
     Limits,
     Manifest,
@@ -82,6 +83,19 @@ engines = st.builds(
 turns = st.builds(TurnParts, st.text(), st.text(), st.text(), st.text())
 templates = st.builds(TemplateInfo, st.booleans(), turns, turns)
 prompts = st.builds(PromptInfo, names, st.none() | st.text(), st.none() | templates)
+generations = st.builds(
+    GenerationInfo,
+    counts,
+    st.integers(0, 99),
+    st.floats(0, 1e6),
+    st.integers(0, 99),
+    ratios,
+    st.floats(0, 1),
+    st.floats(0, 1e6, exclude_min=True),
+    st.integers(0, 9),
+    st.lists(names, max_size=3).map(tuple),
+    st.lists(names, max_size=3).map(tuple),
+)
 manifests = st.builds(
     Manifest,
     created=st.datetimes().map(lambda time: time.strftime("2026-%m-%dT%H:%M:%SZ")),
@@ -107,6 +121,7 @@ manifests = st.builds(
     graphs=st.fixed_dictionaries(dict.fromkeys(get_args(GraphName), graphs)),
     cpu_decoder=st.none() | cpu_decoders,
     prompt=prompts,
+    generation=generations,
     engines=st.lists(engines, max_size=2).map(tuple),
     files=st.dictionaries(names, st.builds(FileInfo, digests, counts), max_size=3),
 )
@@ -160,6 +175,7 @@ RECORDS: dict[type, str] = {
     PromptInfo: "$.prompt",
     TemplateInfo: "$.prompt.template",
     TurnParts: "$.prompt.template.first",
+    GenerationInfo: "$.generation",
     CpuDecoder: "$.cpu_decoder",
     Quantization: "$.quantization",
     EngineInfo: "$.engines[]",
@@ -187,7 +203,7 @@ def test_the_published_schema_names_every_field_and_no_other() -> None:
 
 
 def test_another_version_is_refused_by_its_number_not_by_its_form() -> None:
-    with pytest.raises(BundleError, match=r"expected schema version 5 .*, found 3; use the asap-export"):
+    with pytest.raises(BundleError, match=r"expected schema version 6 .*, found 3; use the asap-export"):
         Manifest.parse('{"schema_version": 3, "something": "else"}')
 
 

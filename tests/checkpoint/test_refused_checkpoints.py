@@ -54,7 +54,7 @@ def test_damaged_generation_settings(folder):
     assert "expected JSON in" in refusal(folder)
     (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
     assert "expected eos_token_id of" in refusal(folder)
-    (folder / "generation_config.json").write_text('{"max_new_tokens": -1}')
+    (folder / "generation_config.json").write_text('{"early_stopping": "perhaps"}')
     assert "expected generation settings" in refusal(folder)
 
 

@@ -19,7 +19,7 @@ def test_every_example_of_the_page_runs(demo_bundle: Path, tmp_path: Path) -> No
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     program = "\n".join(examples)
     export = 'asap_export.export(output="demo.bundle")\n'
-    assert len(examples) == 8 and program.count(export) == 1
+    assert len(examples) == 9 and program.count(export) == 1
     shutil.copytree(demo_bundle, tmp_path / "demo.bundle")  # the same export, which another test has made
     for image in ("things.png", "mat.png"):
         shutil.copy(IMAGES / image, tmp_path)
