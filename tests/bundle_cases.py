@@ -53,6 +53,7 @@ FILES = {
     "embed_tokens.onnx": "table",
     "decoder.onnx": "layers",
     "decoder.cpu.onnx": "fast layers",
+    "decoder.cuda.onnx": "fast steps",
     "weights/model.safetensors": "numbers",
     "processor/tokenizer.json": "{}",
     "tokenizer.json": "{}",
@@ -96,6 +97,7 @@ def example_manifest() -> Manifest:
         ),
         generation=GenerationInfo(stop=("###",), left_out=("num_beams",)),
         cpu_decoder=CpuDecoder("decoder.cpu.onnx", (embeds, kept, past), (logits,), ("fused-attention",)),
+        cuda_decoder=GraphInfo("decoder.cuda.onnx", (embeds, kept), (logits,)),
     )
 
 

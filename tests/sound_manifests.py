@@ -16,6 +16,7 @@ def sound() -> dict[str, Manifest]:
     dense = replace(
         manifest,
         cpu_decoder=None,
+        cuda_decoder=None,
         model=spec,
         pruning=PruningConfig("none"),
         budget=Budget(ratio=1.0),

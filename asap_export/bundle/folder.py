@@ -106,11 +106,10 @@ class Bundle:
         """The ONNX file of ``preprocess``, ``vision_encoder``, ``embed_tokens`` or ``decoder``."""
         return self.path / self.manifest.graphs[name].file
 
-    @property
-    def cpu_decoder_path(self) -> Path | None:
-        """The decoder's ONNX file for ONNX Runtime's CPU provider, where there is one beside ``decoder.onnx``."""
-        decoder = self.manifest.cpu_decoder
-        return None if decoder is None else self.path / decoder.file
+    def decoder_path_for(self, provider: str) -> Path:
+        """The decoder's ONNX file for ONNX Runtime's provider "cpu" or "cuda": its own, or ``decoder.onnx``."""
+        own = {"cpu": self.manifest.cpu_decoder, "cuda": self.manifest.cuda_decoder}.get(provider)
+        return self.graph_path("decoder") if own is None else self.path / own.file
 
     def engines(self, graph: EngineGraph, flavor: Flavor) -> tuple[EngineInfo, ...]:
         """The engine of a graph, or the engines of all its parts in the order in which they run.
@@ -165,8 +164,9 @@ class Bundle:
 
     def _check_listing(self) -> None:
         named = [graph.file for graph in self.manifest.graphs.values()]
-        if self.manifest.cpu_decoder is not None:
-            named.append(self.manifest.cpu_decoder.file)
+        named += [
+            own.file for own in (self.manifest.cpu_decoder, self.manifest.cuda_decoder) if own is not None
+        ]
         named += [TOKENIZER, *(engine.file for engine in self.manifest.engines)]
         for name in named:
             if name not in self.manifest.files:

@@ -103,6 +103,7 @@ class Manifest:
     prompt: PromptInfo
     generation: GenerationInfo
     cpu_decoder: CpuDecoder | None = None
+    cuda_decoder: GraphInfo | None = None  # decoder.onnx once more, for ONNX Runtime's CUDA provider
     quantization: Quantization | None = None  # of the decoder's linear layers
     engines: tuple[EngineInfo, ...] = ()
     files: dict[FilePath, FileInfo] = field(default_factory=dict)

@@ -18,6 +18,9 @@ _TURNS = 4  # of a conversation under the bundle's own budget that a cache has r
 _KEPT_ON_REQUEST = 4096  # tokens of a prompt that a request may keep where the bundle's budget is smaller
 _USUAL_TEXT = 64  # tokens of a question, its chat template included
 
+# Tokens in caches, by layers: those before the cut may keep what others lose.
+_PASTS = {"past_sequence", "early_past_sequence"}
+
 
 class Range(NamedTuple):
     """Smallest, expected and largest value of one dimension."""
@@ -43,7 +46,7 @@ def graph_profiles(
     ``limits`` must have passed ``check_limits``.
     """
     tables = dimension_ranges(spec, pruning, budget, limits, quantized)
-    has_cache = any("past_sequence" in tensor.dims for tensor in graph.inputs)
+    has_cache = any(not _PASTS.isdisjoint(tensor.dims) for tensor in graph.inputs)
     names = ("context", "generation") if has_cache else ("request",)
     return tuple(_profile(name, graph, tables["context" if name == "request" else name]) for name in names)
 

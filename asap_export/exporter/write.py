@@ -24,7 +24,7 @@ from asap_export.exporter.plan import ExportPlan, plan_export
 from asap_export.exporter.request import ExportRequest
 from asap_export.graph.operators import OPSET_VERSION
 from asap_export.graph.preprocess import PREPROCESS
-from asap_export.graph.write import CPU_DECODER, Written, write_graphs
+from asap_export.graph.write import CPU_DECODER, CUDA_DECODER, Written, write_graphs
 from asap_export.progress import ProgressCallback, no_progress
 from asap_export.spec import CpuPass
 
@@ -119,6 +119,7 @@ def _manifest(plan: ExportPlan, folder: Path, digests: dict[str, str]) -> Manife
         prompt=plan.prompt,
         generation=plan.generation,
         cpu_decoder=_cpu_decoder(folder, plan.cpu_passes),
+        cuda_decoder=_graph_info(folder, CUDA_DECODER) if (folder / CUDA_DECODER).exists() else None,
     )
 
 

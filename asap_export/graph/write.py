@@ -14,6 +14,7 @@ from asap_export.checkpoint.shards import TensorPlace
 from asap_export.checkpoint.unread import unread_weights
 from asap_export.errors import UserError
 from asap_export.graph.cpu import lower_for_cpu
+from asap_export.graph.cuda import cuts, lower_for_cuda
 from asap_export.graph.describe import attach_functions, describe
 from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
@@ -27,9 +28,10 @@ from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.pruning.config import PruningConfig
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Quantization
 
-__all__ = ["CPU_DECODER", "QuantizeAs", "Written", "check_graph", "write_graphs"]
+__all__ = ["CPU_DECODER", "CUDA_DECODER", "QuantizeAs", "Written", "check_graph", "write_graphs"]
 
 CPU_DECODER = "decoder.cpu.onnx"
+CUDA_DECODER = "decoder.cuda.onnx"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def write_graphs(
     cpu_passes: tuple[CpuPass, ...] = DEFAULT_CPU_PASSES,
 ) -> Written:
     """Write ``vision_encoder.onnx``, ``embed_tokens.onnx`` and ``decoder.onnx`` into ``folder``, and what
-    ``cpu_passes`` make of the last, ``decoder.cpu.onnx``: not for bf16, which the CPU provider cannot run.
+    ``cpu_passes`` make of the last, ``decoder.cpu.onnx``: not for bf16, which the CPU provider cannot run. Where
+    it cuts, ``decoder.cuda.onnx`` is its form for CUDA.
 
     dtype: "fp32", "fp16" or "bf16"; ``link`` places a file of the checkpoint in the folder, where weights are
     not quantized. Raises UserError where a weight does not fit into the dtype, and where no graph reads one.
@@ -80,6 +83,10 @@ def write_graphs(
         decoder = ir.load(folder / "decoder.onnx")
         lower_for_cpu(decoder, cpu_passes)
         ir.save(decoder, folder / CPU_DECODER)
+    decoder = ir.load(folder / "decoder.onnx")
+    if cuts(decoder):
+        lower_for_cuda(decoder)
+        ir.save(decoder, folder / CUDA_DECODER)
     return writer.written
 
 

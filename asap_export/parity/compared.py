@@ -16,6 +16,7 @@ from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.errors import UserError
 from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.cpu.int8 import ROUNDING, keep_activations
+from asap_export.graph.cuda import lower_for_cuda
 from asap_export.graph.float32 import write_float32_copy
 from asap_export.graph.shorten import keep_first_layers
 from asap_export.parity.forms import DecoderForm, StoredGraph
@@ -149,7 +150,8 @@ def compared_graphs(
 def _forms(
     bundle: Bundle, canonical: StoredGraph, provider: Provider, shortened: bool
 ) -> tuple[DecoderForm, ...]:
-    """The forms of the decoder to compare: on the CPU what the bundle has for it and ``decoder.onnx``.
+    """The forms of the decoder to compare: on the CPU what the bundle has for it and ``decoder.onnx``, on
+    CUDA what runs there.
 
     Activations are compared unrounded: beside 8-bit ones no small fault would show.
     """
@@ -157,17 +159,32 @@ def _forms(
     if provider == "tensorrt":  # and the graph on the CPU, where that can run it
         engine = DecoderForm.of_engines(bundle, engine_flavor(bundle))
         return (engine,) if bundle.manifest.dtype == "bf16" else (engine, plain)
-    file, described = bundle.cpu_decoder_path, bundle.manifest.cpu_decoder
-    if provider != "cpu" or file is None or described is None:
+    if provider == "cuda":
+        return (_cuda_form(bundle, canonical, shortened),)
+    described = bundle.manifest.cpu_decoder
+    if provider != "cpu" or described is None:
         return (plain,)
     if shortened:
         model = ir.from_proto(canonical.model)
         lower_for_cpu(model, tuple(name for name in described.passes if name != ROUNDING))
         stored = ir.to_proto(model)
     else:
-        stored = onnx.load(file, load_external_data=False)
+        stored = onnx.load(bundle.decoder_path_for("cpu"), load_external_data=False)
         keep_activations(stored)
     return DecoderForm.of("decoder.cpu", StoredGraph(stored, bundle.path)), plain
+
+
+def _cuda_form(bundle: Bundle, canonical: StoredGraph, shortened: bool) -> DecoderForm:
+    """The decoder that runs on CUDA."""
+    if bundle.manifest.cuda_decoder is None:
+        return DecoderForm.of("decoder", canonical)
+    if shortened:
+        model = ir.from_proto(canonical.model)
+        lower_for_cuda(model)
+        stored = ir.to_proto(model)
+    else:
+        stored = onnx.load(bundle.decoder_path_for("cuda"), load_external_data=False)
+    return DecoderForm.of("decoder.cuda", StoredGraph(stored, bundle.path))
 
 
 def _shortened(decoder: onnx.ModelProto, layers: int) -> onnx.ModelProto:

@@ -72,10 +72,8 @@ def open_sessions(
 
 
 def graph_file(bundle: Bundle, graph: EngineGraph, provider: Provider) -> Path:
-    """The ONNX file that a provider of ONNX Runtime runs: on the CPU the decoder's own form for it."""
-    if graph == "decoder" and provider == "cpu" and bundle.cpu_decoder_path is not None:
-        return bundle.cpu_decoder_path
-    return bundle.graph_path(graph)
+    """The ONNX file that a provider of ONNX Runtime runs; the decoder may have a form of its own for it."""
+    return bundle.decoder_path_for(provider) if graph == "decoder" else bundle.graph_path(graph)
 
 
 def cache_form(bundle: Bundle, provider: Provider) -> CacheForm:

@@ -33,7 +33,8 @@ def refused(code: str, place: str, words: str) -> Iterator[None]:
 def test_a_bundle_opens_and_knows_its_places(folder: Path) -> None:
     bundle = Bundle.open(folder)
     assert bundle.graph_path("decoder") == folder / "decoder.onnx"
-    assert bundle.cpu_decoder_path == folder / "decoder.cpu.onnx"
+    assert bundle.decoder_path_for("cpu") == folder / "decoder.cpu.onnx"
+    assert bundle.decoder_path_for("cuda") == folder / "decoder.cuda.onnx"
     assert bundle.processor_path.is_dir()
     assert set(bundle.manifest.files) == set(FILES)
     assert bundle.engines("decoder", "tensorrt_rtx") == ()
@@ -166,7 +167,7 @@ def test_a_link_to_itself_is_refused(folder: Path) -> None:
         Bundle.open(folder)
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "decoder.cpu.onnx"])
+@pytest.mark.parametrize("name", ["decoder.onnx", "decoder.cpu.onnx", "decoder.cuda.onnx"])
 def test_a_graph_outside_the_hash_list_is_refused(folder: Path, name: str) -> None:
     rewrite(folder, lambda document: document["files"].pop(name))
     with refused("unlisted_file", name, rf"expected {name} among the files of manifest.json"):

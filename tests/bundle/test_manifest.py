@@ -120,6 +120,7 @@ manifests = st.builds(
     opset=st.integers(23, 30),
     graphs=st.fixed_dictionaries(dict.fromkeys(get_args(GraphName), graphs)),
     cpu_decoder=st.none() | cpu_decoders,
+    cuda_decoder=st.none() | graphs,
     prompt=prompts,
     generation=generations,
     engines=st.lists(engines, max_size=2).map(tuple),

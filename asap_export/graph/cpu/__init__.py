@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import get_args
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from asap_export.graph.cpu.attention import fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
-from asap_export.graph.cpu.functions import attach_cpu_functions
+from asap_export.graph.cpu.functions import complete
 from asap_export.graph.cpu.int8 import round_activations
 from asap_export.graph.cpu.rows import rotate_rows
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
@@ -50,10 +49,4 @@ def lower_for_cpu(model: ir.Model, passes: Sequence[CpuPass] = DEFAULT_CPU_PASSE
     for name in CPU_PASSES:
         if name in passes:
             _PASSES[name](model)
-    attach_cpu_functions(model)
-    ir.passes.Sequential(
-        common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
-        common.RemoveUnusedOpsetsPass(),
-        common.NameFixPass(),
-    )(model)
+    complete(model)

@@ -5,7 +5,7 @@ layers before the cut leave the graph with the tokens that were cut, and the cal
 between such a cache and its output, it would be copied at every step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -14,7 +14,7 @@ from asap_export.graph.cpu.functions import CPU_DOMAIN, call
 from asap_export.graph.cpu.rows import producer_of, take_over
 from asap_export.graph.operators import DOMAIN
 
-__all__ = ["skip_cut"]
+__all__ = ["put_behind_if", "skip_cut", "trimmed_caches"]
 
 _SCORES = ("LastRowBias", "LastRowScore", "ScoreInBlocks")
 # Where the branch begins: what layers compute is handed to it.
@@ -23,19 +23,24 @@ _LAYERS = {"MatMul", "MatMulNBits", "Add", "RMSNormalization", "RotaryEmbedding"
 
 def skip_cut(model: ir.Model) -> None:
     """Put the cut behind an If; nothing where the decoder is dense."""
-    graph = model.graph
-    last = next((node for node in reversed(graph) if node.domain == DOMAIN), None)
-    if last is None:
-        return
+    if any(node.domain == DOMAIN for node in model.graph):
+        _leave_untrimmed(model.graph)
+        put_behind_if(model.graph)
+
+
+def put_behind_if(graph: ir.Graph, trimmed: Sequence[tuple[ir.Value, ir.Value]] = ()) -> None:
+    """Put the cut of a decoder that has one behind an If, and with it outputs ``trimmed`` by the cut, each beside
+    what it is where nothing is cut."""
+    last = next(node for node in reversed(graph) if node.domain == DOMAIN)
     visual, kept_length = (_named(graph.inputs, name) for name in ("visual_mask", "kept_length"))
     kept = _named(graph.outputs, "kept_index")
     before, after = _hidden(graph, last)
-    _leave_untrimmed(graph)
     cut, uncut = _Branch("cut"), _Branch("uncut")
-    cut.outputs += [cut.copy(after), cut.copy(kept)]
+    cut.outputs += [cut.copy(value) for value in (after, kept, *(short for short, _ in trimmed))]
     uncut.outputs += [
         uncut.add(ir.node("Identity", [before])),
         uncut.add(call("EveryPosition", [visual])),
+        *(uncut.add(ir.node("Identity", [whole])) for _, whole in trimmed),
     ]
     condition = call("Cuts", [visual, kept_length])
     branches = {
@@ -46,7 +51,8 @@ def skip_cut(model: ir.Model) -> None:
         "", "If", condition.outputs, tuple(branches.values()), num_outputs=len(cut.outputs), name="Asap.cut"
     )
     graph.extend([condition, choice])
-    for old, new in zip((after, kept), choice.outputs, strict=True):
+    taken = (after, kept, *(short for short, _ in trimmed))
+    for old, new in zip(taken, choice.outputs, strict=True):
         take_over(old, new)
     topk = next(
         node for node in graph if node.op_type == "AsapTopK"
@@ -97,6 +103,8 @@ class _Branch:
 def _is_layer(node: ir.Node) -> bool:
     if node.domain == CPU_DOMAIN:
         return node.op_type not in _SCORES
+    if node.op_type == "Concat":  # of a cache and new keys or values
+        return any(user.op_type == "Attention" for user, _ in node.outputs[0].uses())
     return node.op_type in _LAYERS or (node.op_type == "AsapMask" and _masks_attention(node.outputs[0]))
 
 
@@ -109,12 +117,17 @@ def _masks_attention(bias: ir.Value) -> bool:
     )
 
 
+def trimmed_caches(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value]]:
+    """Outputs that the cut has trimmed, each with what it was before."""
+    found = ((value, _whole(value)) for value in graph.outputs)
+    return [(value, whole) for value, whole in found if whole is not None]
+
+
 def _leave_untrimmed(graph: ir.Graph) -> None:
     """Let caches that are trimmed on their way out leave as they are, and be longer than their content."""
     opened = []
-    for value in list(graph.outputs):
-        whole = _whole(value)
-        if whole is None or value.shape is None:
+    for value, whole in trimmed_caches(graph):
+        if value.shape is None:
             continue
         past = _named(graph.inputs, str(value.name).replace("present", "past_key_values"))
         take_over(value, whole)

@@ -7,10 +7,11 @@ from importlib.resources import files
 import onnx
 import onnx.parser
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from asap_export.graph.operators import DOMAIN, VERSION, functions
 
-__all__ = ["CPU_DOMAIN", "attach_cpu_functions", "call"]
+__all__ = ["CPU_DOMAIN", "attach_cpu_functions", "call", "complete"]
 
 CPU_DOMAIN = "ai.asap.cpu"
 _CONTRIB = "com.microsoft"
@@ -56,6 +57,17 @@ def attach_cpu_functions(model: ir.Model) -> None:
                 value.type = kind
         model.functions.setdefault(body.identifier(), body)
     model.opset_imports.update({DOMAIN: VERSION, CPU_DOMAIN: 1, _CONTRIB: 1})
+
+
+def complete(model: ir.Model) -> None:
+    """Attach the bodies, and remove whatever nothing uses any more."""
+    attach_cpu_functions(model)
+    ir.passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        common.RemoveUnusedOpsetsPass(),
+        common.NameFixPass(),
+    )(model)
 
 
 def call(

@@ -118,6 +118,7 @@ void check_listing(Manifest const& manifest) {
     std::vector<std::string> named;
     for (auto const& [name, graph] : manifest.graphs) named.push_back(graph.file);
     if (manifest.cpu_decoder) named.push_back(manifest.cpu_decoder->file);
+    if (manifest.cuda_decoder) named.push_back(manifest.cuda_decoder->file);
     named.push_back(kTokenizer);
     for (auto const& engine : manifest.engines) named.push_back(engine.file);
     for (auto const& name : named)

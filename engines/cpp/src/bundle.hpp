@@ -32,9 +32,11 @@ struct Bundle {
     /// The ONNX file of "preprocess", "vision_encoder", "embed_tokens" or "decoder".
     std::filesystem::path graph_path(std::string const& graph) const { return file(manifest.graphs.at(graph).file); }
 
-    /// The decoder's ONNX file for ONNX Runtime's CPU provider, where there is one beside decoder.onnx.
-    std::optional<std::filesystem::path> cpu_decoder_path() const {
-        return manifest.cpu_decoder ? std::make_optional(file(manifest.cpu_decoder->file)) : std::nullopt;
+    /// The decoder's ONNX file for ONNX Runtime's CUDA provider, or its CPU provider: its own, or decoder.onnx.
+    std::filesystem::path decoder_path(bool cuda) const {
+        if (cuda && manifest.cuda_decoder) return file(manifest.cuda_decoder->file);
+        if (!cuda && manifest.cpu_decoder) return file(manifest.cpu_decoder->file);
+        return graph_path("decoder");
     }
 
     /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the

@@ -179,6 +179,7 @@ struct Manifest {
     std::int64_t opset;
     std::map<std::string, GraphInfo> graphs;  // preprocess, vision_encoder, embed_tokens, decoder
     std::optional<CpuDecoder> cpu_decoder;
+    std::optional<GraphInfo> cuda_decoder;  // decoder.onnx once more, for ONNX Runtime's CUDA provider
     PromptInfo prompt;
     GenerationInfo generation;
     std::optional<Quantization> quantization;

@@ -252,6 +252,7 @@ void fields(Visit& visit, Manifest& manifest) {
     visit("prompt", manifest.prompt);
     visit("generation", manifest.generation);
     visit("cpu_decoder", manifest.cpu_decoder);
+    visit("cuda_decoder", manifest.cuda_decoder);
     visit("quantization", manifest.quantization);
     visit("engines", manifest.engines, kList);
     visit("files", manifest.files, Keys{kPath});

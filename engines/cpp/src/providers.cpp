@@ -82,8 +82,7 @@ Provider choose_provider(Bundle const& bundle, Provider provider) {
 }
 
 std::filesystem::path graph_file(Bundle const& bundle, std::string const& graph, Provider provider) {
-    auto const for_cpu = bundle.cpu_decoder_path();
-    return graph == "decoder" && provider == Provider::cpu && for_cpu ? *for_cpu : bundle.graph_path(graph);
+    return graph == "decoder" ? bundle.decoder_path(provider == Provider::cuda) : bundle.graph_path(graph);
 }
 
 CacheForm cache_form(Bundle const& bundle, Provider provider) {

@@ -34,7 +34,8 @@ std::vector<std::string> files_of(std::vector<EngineInfo> const& engines) {
 TEST(Bundle, aSoundOneOpensAndKnowsItsPlaces) {
     Bundle const bundle = open_bundle(fixture("manifest/bundles/sound"));
     EXPECT_EQ(bundle.graph_path("decoder"), bundle.path / "decoder.onnx");
-    EXPECT_EQ(bundle.cpu_decoder_path(), bundle.path / "decoder.cpu.onnx");
+    EXPECT_EQ(bundle.decoder_path(false), bundle.path / "decoder.cpu.onnx");
+    EXPECT_EQ(bundle.decoder_path(true), bundle.path / "decoder.cuda.onnx");
     EXPECT_EQ(bundle.file("config.json"), bundle.path / "config.json");
     EXPECT_TRUE(bundle.engines("decoder", "tensorrt").empty());
 }
