@@ -94,7 +94,8 @@ def _runs(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield "CPUs", "not in bf16, which ONNX Runtime has no CPU operators for"
     else:
         yield "CPUs", f"{on_cpu}, with ONNX Runtime"
-    yield "GPUs", "decoder.onnx, with ONNX Runtime's CUDA provider" + ("" if device else f"; {_NO_DEVICE}")
+    on_cuda = "decoder.cuda.onnx" if manifest.cuda_decoder else "decoder.onnx"
+    yield "GPUs", f"{on_cuda}, with ONNX Runtime's CUDA provider" + ("" if device else f"; {_NO_DEVICE}")
     if not manifest.engines:
         return
     state = "built, not run yet" if device else f"built, not run: {_NO_DEVICE}"
