@@ -62,6 +62,7 @@ def export(
     """
     from pathlib import Path
 
+    from asap_export.argument_types import check_path
     from asap_export.errors import UserError
     from asap_export.exporter import ExportRequest
     from asap_export.exporter import export as write
@@ -69,6 +70,9 @@ def export(
     from asap_export.pruning.config import Budget, PruningConfig
     from asap_export.spec import Quantization
 
+    for name, place in (("model", model), ("output", output)):
+        if place is not None:
+            check_path(name, place)
     if quantize not in (None, "int4"):
         raise UserError(f"expected --quantize int4, found {quantize}; change it or leave it out")
     if dense and pruning is not None:

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "asap_export"
 
-FOUNDATION = ("cuda", "errors", "memory", "progress", "spec")
+FOUNDATION = ("argument_types", "cuda", "errors", "memory", "progress", "spec")
 ROOMS = (
     "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "explain",
     "report", "lmms", "exporter", "evaluation", "bench", "cli", "__main__",

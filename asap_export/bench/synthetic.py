@@ -81,7 +81,7 @@ def _width(size: int, scale: float) -> int:
 
 def model_config(preset: Preset, layers: int | None, dtype: str, scale: float = 1.0) -> dict[str, Any]:
     """config.json in the words of transformers."""
-    demo = json.loads((DEMO / "config.json").read_text())
+    demo = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
     shape, ids = scaled_shape(preset.decoder, scale, layers), demo["text_config"]
     text = {
         "model_type": preset.text_model_type,
@@ -120,8 +120,8 @@ def model_config(preset: Preset, layers: int | None, dtype: str, scale: float = 
 
 def _processor_files(preset: Preset) -> dict[str, dict[str, Any]]:
     """The demo's processor for tiles of the real size; LLaVA-1.5 has its own class, and one tile."""
-    images = json.loads((DEMO / "preprocessor_config.json").read_text())
-    whole = json.loads((DEMO / "processor_config.json").read_text()) | {"patch_size": PATCH}
+    images = json.loads((DEMO / "preprocessor_config.json").read_text(encoding="utf-8"))
+    whole = json.loads((DEMO / "processor_config.json").read_text(encoding="utf-8")) | {"patch_size": PATCH}
     images |= {"size": {"shortest_edge": TILE}, "crop_size": {"height": TILE, "width": TILE}}
     if preset.name.startswith("llava-1.5"):
         for name in ("image_grid_pinpoints", "do_pad"):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from asap_export.argument_types import check_types
 from asap_export.errors import UserError
 from asap_export.spec import LARGEST, Count, Layers
 
@@ -39,6 +40,7 @@ class PruningConfig:
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.prune_after < 1:
             raise UserError(
                 f"expected prune-after of at least 1 layer, found {self.prune_after}; 2 is the paper's"
@@ -73,6 +75,7 @@ class Budget:
     layer_average: Annotated[float, Meta(ge=1, le=LARGEST)] | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if [self.keep, self.ratio, self.layer_average].count(None) != 2:
             raise UserError("expected one of --keep, --keep-ratio and --budget; give only one of them")
         if self.keep is not None and self.keep < 1:

@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
+from asap_export.bundle import Manifest
 from asap_export.errors import UserError
 from asap_export.model.anyres import TileGeometry, packing
 from asap_export.runtime.cache import Cache, Integers
@@ -71,7 +72,7 @@ def tokens(
     written: list[list[int]] = [[] for _ in prompts]
     running = np.ones(len(prompts), bool)
     while True:
-        logits = _checked(step.logits, graphs.manifest.model.image_token_id)  # [B, V]
+        logits = _checked(step.logits, graphs.manifest)  # [B, V]
         for row in np.flatnonzero(running).tolist():
             token = samplers[row].next(logits[row])
             written[row].append(token)
@@ -238,13 +239,16 @@ def _most_new(
     return most
 
 
-def _checked(logits: npt.NDArray[np.float32], image_token_id: int) -> npt.NDArray[np.float32]:
+def _checked(logits: npt.NDArray[np.float32], manifest: Manifest) -> npt.NDArray[np.float32]:
     """Logits [B, V] to sample from, without the image token: an answer has no image to put in its place."""
     if np.isnan(logits).any():
-        raise UserError(
-            "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, "
-            "whose range is wider"
+        remedy = (
+            "export with --dtype bf16 or fp32, whose range is wider"
+            if manifest.dtype == "fp16"
+            else "compare the checkpoint's weights with their source, and download them again"
         )
+        raise UserError(f"expected numbers from the decoder, found NaN; {remedy}")
+    image_token_id = manifest.model.image_token_id
     if image_token_id < logits.shape[1]:
         logits[:, image_token_id] = -np.inf
     return logits

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import numpy.typing as npt
 
+from asap_export.argument_types import check_path
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
@@ -43,6 +44,7 @@ def load(path: str | Path, provider: Provider = "auto", threads: int | None = No
     where weights stay on disk for want of memory. Raises UserError where the bundle is damaged, the provider
     cannot run it, or memory cannot hold its weights even as stored.
     """
+    check_path("path", path)
     bundle = Bundle.open(path)
     chosen = choose_provider(bundle, provider)
     mapped = chosen == "cpu" and _must_stay_on_disk(bundle)
@@ -143,6 +145,12 @@ class Model:
         """
         if not requests:
             return []
+        for request in requests:
+            if not isinstance(request, Request):
+                found = type(request).__name__
+                raise UserError(
+                    f"expected a list of asap_export.Request, found a value of type {found} in it"
+                )
         started = perf_counter()
         prompts = [self.reader.read(request.prompt, request.images, request.template) for request in requests]
         return self.answer(prompts, requests, perf_counter() - started)[0]

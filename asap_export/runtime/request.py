@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
+from asap_export.argument_types import check_types
 from asap_export.bundle import GenerationInfo
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget
@@ -99,6 +100,7 @@ class Request:
         if not isinstance(self.prompt, str):
             found = type(self.prompt).__name__
             raise UserError(f"expected the prompt as text, found a value of type {found}; images come first")
+        check_types(self, but=("images",))
         object.__setattr__(self, "images", as_images(self.images))
         if self.stop is not None:
             object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))

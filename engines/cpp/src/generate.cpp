@@ -89,11 +89,13 @@ std::int64_t most_new(Manifest const& manifest, Graphs const& graphs, Options co
 }
 
 /// Without the image token: an answer has no image to put in its place.
-std::vector<float> checked(std::vector<float> logits, std::int64_t image_token_id) {
+std::vector<float> checked(std::vector<float> logits, Manifest const& manifest) {
     if (std::any_of(logits.begin(), logits.end(), [](float value) { return std::isnan(value); }))
-        throw Error(
-            "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, whose range is "
-            "wider");
+        throw Error(std::string("expected numbers from the decoder, found NaN; ") +
+                    (manifest.dtype == "fp16"
+                         ? "export with --dtype bf16 or fp32, whose range is wider"
+                         : "compare the checkpoint's weights with their source, and download them again"));
+    std::int64_t const image_token_id = manifest.model.image_token_id;
     if (image_token_id < length(logits.size()))
         logits[static_cast<std::size_t>(image_token_id)] = -std::numeric_limits<float>::infinity();
     return logits;
@@ -152,7 +154,7 @@ Generation generate(Manifest const& manifest, Graphs const& graphs, Inputs const
     Sampler sampler(chosen(options, manifest.generation), options.seed, std::move(context), ends);
     Step step = std::move(first.step);
     while (true) {
-        std::int64_t const token = sampler.next(checked(std::move(step.logits), manifest.model.image_token_id));
+        std::int64_t const token = sampler.next(checked(std::move(step.logits), manifest));
         done.token_ids.push_back(token);
         bool const stopped = on_token(token);
         bool const ended = std::find(ends.begin(), ends.end(), token) != ends.end();

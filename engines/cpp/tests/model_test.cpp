@@ -247,7 +247,8 @@ TEST(Inputs, ofNumbersThatAreNoneAreRefusedWhereTheyShow) {
     Inputs inputs = model->inputs({picture(56, 112, 1)}, question);
     for (float& value : inputs.pixel_values) value = std::nanf("");
     EXPECT_EQ(refusal([&] { model->generate(inputs, brief()); }),
-              "expected numbers from the decoder, found NaN; export with --dtype bf16 or fp32, whose range is wider");
+              "expected numbers from the decoder, found NaN; compare the checkpoint's weights with their source, and "
+              "download them again");
 }
 
 TEST(Inputs, areAnsweredWithoutATokenizerThatIsRead) {
