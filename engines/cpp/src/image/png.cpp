@@ -1,8 +1,13 @@
+#include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <png.h>
+#include <zlib.h>
 
 #include "image/escape.hpp"
 #include "image/formats.hpp"
@@ -39,6 +44,48 @@ void read_on(png_structp png, png_bytep to, std::size_t count) {
     if (count > rest.size) png_error(png, "image file is truncated");
     std::copy_n(rest.data, count, to);
     rest = rest.from(count);
+}
+
+/// Whether compressed bytes are at most a megabyte of others; damaged ones are, as far as they can be read.
+bool is_small(Bytes packed) {
+    z_stream stream{};
+    if (inflateInit(&stream) != Z_OK) throw std::bad_alloc();
+    stream.next_in = const_cast<Bytef*>(packed.data);
+    stream.avail_in = static_cast<uInt>(packed.size);
+    std::array<std::uint8_t, 1 << 14> piece;
+    int state = Z_OK;
+    while (state == Z_OK && stream.total_out <= kMostChunk) {
+        stream.next_out = piece.data();
+        stream.avail_out = static_cast<uInt>(piece.size());
+        state = inflate(&stream, Z_NO_FLUSH);
+    }
+    std::size_t const size = stream.total_out;
+    inflateEnd(&stream);
+    return size <= kMostChunk;
+}
+
+/// Where the compressed part of a chunk of metadata begins; behind it where nothing is compressed.
+Bytes packed_part(std::string_view kind, Bytes content) {
+    auto const behind_zero = [](Bytes bytes) {
+        auto const zero = std::find(bytes.begin(), bytes.end(), 0);
+        return bytes.from(static_cast<std::size_t>(zero - bytes.begin()) + 1);
+    };
+    Bytes const rest = behind_zero(content);
+    if (kind == "zTXt" || kind == "iCCP") return rest.from(1);
+    bool const compressed = kind == "iTXt" && rest.size > 1 && rest[0] == 1 && rest[1] == 0;
+    return compressed ? behind_zero(behind_zero(rest.from(2))) : rest.from(rest.size);
+}
+
+/// libpng passes over metadata that is too large, and Pillow refuses the image.
+void check_metadata(Bytes file) {
+    for (Bytes rest = file.from(8); rest.size >= 12;) {
+        std::size_t const size = rest.u32be(0);
+        if (size > rest.size - 12) return;
+        std::string_view const kind(reinterpret_cast<char const*>(rest.data) + 4, 4);
+        if (!is_small(packed_part(kind, {rest.data + 8, size})))
+            throw damaged("more than a megabyte in " + std::string(kind));
+        rest = rest.from(size + 12);
+    }
 }
 
 class Png {
@@ -118,6 +165,10 @@ private:
 
 }  // namespace
 
-Image decode_png(Bytes file, std::int64_t most_pixels) { return Png(file).decode(most_pixels); }
+Image decode_png(Bytes file, std::int64_t most_pixels) {
+    Image image = Png(file).decode(most_pixels);
+    check_metadata(file);
+    return image;
+}
 
 }  // namespace asap::detail
