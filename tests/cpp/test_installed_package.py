@@ -25,9 +25,10 @@ def done(*command: str | Path, folder: Path | None = None, text: str = "", statu
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Installed, and then moved to another place."""
     folder = tmp_path_factory.mktemp("installed")
-    done("cmake", "--install", BUILD, "--prefix", folder)
-    return folder
+    done("cmake", "--install", BUILD, "--prefix", folder / "first")
+    return (folder / "first").rename(folder / "second")
 
 
 @needs_programs
@@ -39,6 +40,32 @@ def test_the_minimal_application(demo_bundle: Path, prefix: Path, tmp_path: Path
     (tmp_path / "cat.png").symlink_to(IMAGES / "mat.png")
     expected = asap_export.load(demo_bundle).generate([IMAGES / "mat.png"], "What is on the mat?")
     assert done("build/minimal", folder=tmp_path) == f"{expected.text}\n"
+
+
+@needs_programs
+def test_the_minimal_application_by_pkg_config(demo_bundle: Path, prefix: Path, tmp_path: Path) -> None:
+    places = os.environ | {"PKG_CONFIG_PATH": str(next(prefix.rglob("pkgconfig")))}
+    command = ["pkg-config", "--cflags", "--libs", "asap_runtime"]
+    flags = subprocess.run(command, env=places, capture_output=True, text=True, check=True).stdout.split()
+    sanitizers = ("-fsanitize=address,undefined",) if "sanitized" in str(BUILD) else ()
+    done(COMPILER, "-std=c++17", *sanitizers, MINIMAL / "main.cpp", "-o", "minimal", *flags, folder=tmp_path)
+    (tmp_path / "llava.bundle").symlink_to(demo_bundle)
+    (tmp_path / "cat.png").symlink_to(IMAGES / "mat.png")
+    expected = asap_export.load(demo_bundle).generate([IMAGES / "mat.png"], "What is on the mat?")
+    assert done("./minimal", folder=tmp_path) == f"{expected.text}\n"
+
+
+@needs_programs
+def test_nothing_that_is_installed_needs_the_place_where_it_was_built(prefix: Path) -> None:
+    said = done("readelf", "-d", prefix / "bin" / "asap-infer")
+    assert [line.split("[")[1] for line in said.splitlines() if "RUNPATH" in line] == ["$ORIGIN/../lib]"]
+    texts = [path for path in prefix.rglob("*") if path.suffix in (".cmake", ".pc", ".hpp")]
+    assert len(texts) > 10
+    for text in texts:
+        assert str(ROOT) not in text.read_text() and str(BUILD) not in text.read_text(), text
+    said = done("ldd", prefix / "bin" / "asap-infer")
+    (line,) = (line for line in said.splitlines() if "libonnxruntime" in line)
+    assert str(prefix) in line
 
 
 @needs_programs
