@@ -1,6 +1,8 @@
 """Chat templates as public checkpoints have them: in parts that are put together without Jinja, or whole."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from asap_export.bundle import PromptInfo, TemplateInfo, TurnParts
@@ -278,3 +280,28 @@ def test_no_question_is_asked_in_a_damaged_prompt(template, reason) -> None:
         whole.first("What is on the mat?", 0)
     with pytest.raises(UserError):
         whole.later(HISTORY, "What is on the mat?", 0)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "{% for message in messages %}", "{% endfor %}", "{% if loop.first %}", "{% else %}", "{% endif %}",
+        "{{ message.content[0].text }}", "{{ message['role'] | upper }}", "{{ messages | tojson }}",
+        "{{ bos_token }}", "{{ raise_exception('no') }}", "{{ 1 / 0 }}", "{{ messages[9].content }}",
+        "{% set x = 'a' * 10**9 %}{{ x }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% generation %}", "{% endgeneration %}", "{#", "#}", "{{", "%}", "{{ ''.__class__.__mro__ }}",
+        "<image>", "ASSISTANT:", "\n", "é\x00",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(FRAGMENTS, max_size=8))
+def test_any_template_gives_text_or_one_line(fragments: list[str]) -> None:
+    """Whatever it is: it ends in time, and nothing but a refusal comes out of it."""
+    whole = WholeTemplate(jinja_renderer("".join(fragments)), "<image>")
+    try:
+        text = whole.first("What is on the mat?", 1)
+    except UserError as error:
+        assert "\n" not in str(error) and not str(error).endswith(":")
+    else:
+        assert isinstance(text, str)
