@@ -7,7 +7,7 @@ CPP_OPTIONS := -G Ninja -DASAP_WARNINGS_AS_ERRORS=ON -DOnnxRuntime_ROOT=$(CURDIR
 FUZZ_SECONDS ?= 60
 INSTALLED := .venv/.installed
 
-.PHONY: demo test quick test-backbones interruptions faults hostile large accuracy bench cpp cpp-sanitized lint clean
+.PHONY: demo test quick test-long test-backbones interruptions faults hostile large accuracy bench cpp cpp-sanitized lint clean
 
 # A fresh clone to an answer: install, export the built-in checkpoint with engines, verify, ask.
 demo: $(INSTALLED)
@@ -20,7 +20,11 @@ test: lint cpp
 
 # What takes a minute and a half on 2 cores, between two changes: all that needs no export and no C++ compiler.
 quick: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not backbones and not long"
+
+# Slower variants of what make test checks in one form: other ways to prune, more backbones, kills in the middle.
+test-long: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m long
 
 # Every backbone in every dtype, pruned and dense: 84 bundles.
 test-backbones: $(INSTALLED)

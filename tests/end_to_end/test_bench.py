@@ -56,6 +56,7 @@ def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, tmp_path, mon
     assert json.loads(capsys.readouterr().out) == facts
 
 
+@pytest.mark.long
 def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
     like = ("--like", "llava-v1.6-vicuna-7b", "--scale", "0.02", "--layers", "3", "--work", "work")
     arguments = (

@@ -42,7 +42,8 @@ def test_quantized_layers_in_engines_of_their_own(tmp_path: Path) -> None:
 
     # ONNX Runtime runs the whole graph; the parts' own graphs are gone.
     assert {path.name for path in (tmp_path / "out").glob("*.onnx")} == {
-        "preprocess.onnx", "vision_encoder.onnx", "embed_tokens.onnx", "decoder.onnx", "decoder.cpu.onnx"
+        "preprocess.onnx", "vision_encoder.onnx", "embed_tokens.onnx", "decoder.onnx", "decoder.cpu.onnx",
+        "decoder.cuda.onnx",
     }  # fmt: skip
     assert not list((tmp_path / "out").glob(".*"))
     image = IMAGES / "mat.png"

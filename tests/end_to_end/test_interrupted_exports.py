@@ -39,8 +39,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("arguments", "until"),
-    [((), ".out.partial-*/vision_encoder.onnx"), (("--engine", "trt"), ".out.partial-*/decoder.onnx")],
-    ids=["while tracing", "while building"],
+    [
+        pytest.param((), ".out.partial-*/vision_encoder.onnx", id="while tracing"),
+        pytest.param(
+            ("--engine", "trt"), ".out.partial-*/decoder.onnx", id="while building", marks=pytest.mark.long
+        ),
+    ],
 )
 def test_ctrl_c_leaves_nothing(folder: Path, arguments: tuple[str, ...], until: str) -> None:
     before = listing(folder)
@@ -129,6 +133,7 @@ def test_the_builder_of_an_engine_dies_with_the_export(folder: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_a_killed_export_leaves_no_bundle_and_the_next_run_works(folder: Path) -> None:
     process = started(folder)
     partial = wait_for(folder, ".out.partial-*/vision_encoder.onnx", process).parent

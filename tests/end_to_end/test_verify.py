@@ -82,6 +82,7 @@ def test_a_model_that_is_another_is_refused(copy: Path, random_checkpoint: Path,
     assert "expected a bundle folder" in refused("verify", tmp_path / "nowhere")
 
 
+@pytest.mark.long
 def test_a_bf16_bundle_cannot_run_on_a_cpu_and_is_checked_through_a_float32_copy(tmp_path: Path) -> None:
     model = write_short_checkpoint(tmp_path / "short")
     run("--model", model, "--dtype", "bf16", "-o", "out", folder=tmp_path)

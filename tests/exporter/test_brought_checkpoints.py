@@ -154,6 +154,7 @@ def test_a_tokenizer_that_cannot_be_loaded_says_why_in_full(folder: Path) -> Non
     assert f"expected the processor's files in {folder}, found: " in said and not said.endswith(":")
 
 
+@pytest.mark.long
 def test_all_of_it_at_once_is_exported_verified_and_asked(folder: Path, tmp_path: Path) -> None:
     """Also an image token without a row in the embedding, as public checkpoints have it."""
     rows = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]

@@ -31,7 +31,8 @@ def test_a_plan_decides_everything_and_writes_nothing(random_checkpoint: Path, t
     assert plan.engines is not None and set(plan.engines.memory) == {
         "vision_encoder",
         "embed_tokens",
-        "decoder",
+        "decoder.early",
+        "decoder.late",
     }
     assert plan.disk > 2 * plan.weights.total
     with pytest.raises(FrozenInstanceError):

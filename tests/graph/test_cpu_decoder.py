@@ -123,6 +123,7 @@ def test_a_row_that_loses_no_visual_token_is_the_dense_model_s(graph, pruned_bun
     assert np.abs(found[0] - expected[0]).max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("score", ["received", "salience"])
 def test_every_score_is_what_it_was(exported, short_checkpoint, score):
     folder = exported(f"score-{score}", "fp32", short_checkpoint, score=score)
@@ -184,7 +185,9 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [v if v == "pruned" else pytest.param(v, marks=pytest.mark.long) for v in VARIANTS]
+)
 @pytest.mark.parametrize("case", ["a decode step", "a later turn of text"])
 def test_new_tokens_are_written_into_buffers_that_are_past_and_present_at_once(
     exported, short_checkpoint, variant, case

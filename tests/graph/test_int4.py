@@ -181,6 +181,7 @@ def test_an_export_prints_what_is_quantized_and_what_stays(checkpoint, tmp_path)
     assert len(json.loads(answer)["token_ids"]) == 3
 
 
+@pytest.mark.long
 def test_a_head_that_is_the_embedding_stays(checkpoint, tmp_path):
     tied = tmp_path / "tied"
     shutil.copytree(checkpoint, tied)

@@ -81,7 +81,9 @@ def computations(graph: ir.Graph) -> dict[str, Any]:
     return {str(value.name): of(value) for value in graph.outputs}
 
 
-@pytest.mark.parametrize("name", ["vision_encoder", "cut", "dense"])
+@pytest.mark.parametrize(
+    "name", ["cut", *(pytest.param(name, marks=pytest.mark.long) for name in ("vision_encoder", "dense"))]
+)
 def test_copies_compute_what_a_whole_trace_does(name: str, model) -> None:
     repeated, whole = (graph_of(name, *model, whole=whole) for whole in (False, True))
     assert [value.name for value in repeated.outputs] == [value.name for value in whole.outputs]

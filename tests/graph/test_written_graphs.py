@@ -111,6 +111,7 @@ def test_weights_are_references_and_stored_dtypes_are_not_converted(fp16_bundle,
         assert (bundle / "decoder.onnx").stat().st_size < 200_000
 
 
+@pytest.mark.long
 def test_tied_embeddings_are_one_weight(random_checkpoint, tmp_path):
     """Qwen2-like checkpoints share the head with the embedding."""
     model = load_model(open_checkpoint(random_checkpoint), "fp32")

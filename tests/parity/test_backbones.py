@@ -1,13 +1,14 @@
 """Every backbone and every way to prune is exported, run and verified.
 
-``make test`` runs few cases, in which those parts meet that can influence one another; ``make test-backbones``
-runs every language model in both architectures and every dtype, pruned and dense.
+``make test`` runs two, ``make test-long`` few cases, in which those parts meet that can influence one another, and
+``make test-backbones`` every language model in both architectures and every dtype, pruned and dense.
 """
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_checkpoints import ARCHITECTURES, LANGUAGE_MODELS, NAMES, VISIONS, SmallModel, write_checkpoint
@@ -130,7 +131,14 @@ def prove(case: Backbone, folder: Path) -> None:
         assert answer.token_ids and answer.kept_visual_tokens == kept
 
 
-@pytest.mark.parametrize("case", _covering(PRODUCT, VARIANTS), ids=str)
+def _in_turn() -> list[Any]:
+    """The first LLaVA-NeXT and the first LLaVA-1.5 always."""
+    cases = _covering(PRODUCT, VARIANTS)
+    first = {case.model.architecture: case for case in reversed(cases)}.values()
+    return [case if case in first else pytest.param(case, marks=pytest.mark.long) for case in cases]
+
+
+@pytest.mark.parametrize("case", _in_turn(), ids=str)
 def test_the_bundle_agrees_with_pytorch(case, tmp_path):
     prove(case, tmp_path)
 

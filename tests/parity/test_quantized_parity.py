@@ -72,6 +72,7 @@ def test_a_bf16_bundle_is_checked_through_a_float32_copy_with_the_same_codes(sho
     assert report.quantization is not None
 
 
+@pytest.mark.long
 def test_activations_of_8_bits_are_left_out_and_said(short, tmp_path):
     folder = tmp_path / "bundle"
     request = ExportRequest(

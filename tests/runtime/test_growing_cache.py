@@ -41,6 +41,7 @@ def test_an_answer_longer_than_the_first_buffers_and_a_later_turn(bundle, reques
     assert len(said[0][0]) == 220
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "passes", [("fused-attention", "skipped-cut"), ("blockwise-soft-mask", "skipped-cut")]
 )

@@ -47,6 +47,7 @@ def test_the_package_has_its_names_before_they_are_asked_for() -> None:
     assert asap_export.UserError is UserError
 
 
+@pytest.mark.long
 def test_type_checkers_know_the_names(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""

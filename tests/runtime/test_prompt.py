@@ -192,6 +192,7 @@ def test_a_tokenizer_that_cannot_be_read_is_named(pruned_bundle, tmp_path: Path)
         BundleReader(bundle, OnnxRuntimeSession(bundle.graph_path("preprocess"), "cpu", 1))
 
 
+@pytest.mark.long
 def test_a_template_that_is_not_in_parts_comes_with_the_bundle_in_jinja(
     random_checkpoint, tmp_path: Path
 ) -> None:

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_page_has_every_table_and_plot(tmp_path: Path) -> None:
     tool = ROOT / "tools" / "measure_accuracy"
     limits = ("--sweep-limit", "2", "--test-limit", "2")
