@@ -14,6 +14,13 @@ from on_gpu.steps import Absent, Setting, Steps
 IMAGE = Path(__file__).parents[2] / "examples" / "images" / "things.png"
 QUESTION = "What number is in the red box?"
 NEW_TOKENS = 16
+# Forms of the decoder's engine.
+ENGINES: dict[str, dict[str, Any]] = {
+    "fp16": {"dtype": "fp16"},
+    "fp16, one engine": {"dtype": "fp16", "single_engine": True},
+    "fp16, dense": {"dtype": "fp16", "dense": True},
+    "bf16": {"dtype": "bf16"},
+}
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 # What parity and runtime import beyond PyTorch and transformers.
 NEEDED = (
@@ -38,6 +45,7 @@ def measure_onnxruntime(setting: Setting, steps: Steps) -> None:
         return
     for dtype in ("fp16", "fp32", "bf16"):
         steps.run(f"demo, {dtype}", lambda dtype=dtype: _demo(setting, "cuda", dtype=dtype))
+    steps.run("demo, fp16, dense", lambda: _demo(setting, "cuda", dtype="fp16", dense=True))
 
 
 def measure_tensorrt(setting: Setting, steps: Steps) -> None:
@@ -48,10 +56,9 @@ def measure_tensorrt(setting: Setting, steps: Steps) -> None:
         if setting.bundle is not None:
             steps.run(f"{flavor}: given bundle", lambda: _checked(setting.bundle, setting, "tensorrt"))
             continue
-        for dtype in ("fp16", "bf16"):
-            options = {"engine": "trt", "flavor": flavor, "dtype": dtype}
-            step = f"{flavor}: demo, {dtype}"
-            steps.run(step, lambda options=options: _demo(setting, "tensorrt", **options))
+        for form, options in ENGINES.items():
+            given = {"engine": "trt", "flavor": flavor, **options}
+            steps.run(f"{flavor}: demo, {form}", lambda given=given: _demo(setting, "tensorrt", **given))
 
 
 def _need(packages: tuple[str, ...]) -> None:
@@ -87,10 +94,13 @@ def _installed(flavor: str, setting: Setting) -> dict[str, Any]:
     return {"said": f"{flavor} {trt.__version__}"}
 
 
-def _demo(setting: Setting, provider: str, **options: Any) -> dict[str, Any]:
+def _demo(setting: Setting, provider: str, dense: bool = False, **options: Any) -> dict[str, Any]:
     """Export the built-in checkpoint and check the bundle."""
     from asap_export.exporter import ExportRequest, export
+    from asap_export.pruning.config import PruningConfig
 
+    if dense:
+        options["pruning"] = PruningConfig(method="none")
     with tempfile.TemporaryDirectory() as folder:
         bundle = export(ExportRequest(output=Path(folder) / "demo.bundle", **options)).bundle
         return _checked(bundle.path, setting, provider)
