@@ -17,6 +17,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 from asap_export.errors import UserError
+from asap_export.runtime.template import WRITE_IT_WHOLE
 
 __all__ = ["jinja_renderer"]
 
@@ -77,13 +78,13 @@ class _Renderer:
                 )
             raise UserError(
                 f"expected a chat template that needs at most {_CPU_SECONDS} s and 1 GiB of memory, found one "
-                "that needs more; write the whole prompt yourself, with --no-template"
+                f"that needs more; {WRITE_IT_WHOLE}"
             )
         answer: dict[str, str] = json.loads(line)
         if "refused" in answer:
             raise UserError(
                 "expected a conversation that the chat template takes, found that it refuses: "
-                f"{answer['refused']}; write the whole prompt yourself, with --no-template"
+                f"{answer['refused']}; {WRITE_IT_WHOLE}"
             )
         return answer["text"]
 

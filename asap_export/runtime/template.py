@@ -7,7 +7,10 @@ from typing import Any, Protocol
 from asap_export.bundle import TemplateInfo, TurnParts
 from asap_export.errors import UserError
 
-__all__ = ["ChatTemplate", "PartsTemplate", "Turn", "WholeTemplate", "put_together"]
+__all__ = ["WRITE_IT_WHOLE", "ChatTemplate", "PartsTemplate", "Turn", "WholeTemplate", "put_together"]
+
+# What helps where a template does not: the command and the argument, for other commands meet templates too.
+WRITE_IT_WHOLE = "write the whole prompt yourself, by asap-export run --no-template (template=False)"
 
 # Stands for the last answer when a conversation is rendered: a private-use character, so no user's word.
 _ANSWER = "\ue000answer\ue000"
@@ -84,10 +87,7 @@ class WholeTemplate:
 
     def _rendered(self, turns: Sequence[Turn]) -> str:
         if self.render is None:
-            raise UserError(
-                "expected a chat template in the bundle, found none; write the whole prompt yourself, "
-                "with --no-template"
-            )
+            raise UserError(f"expected a chat template in the bundle, found none; {WRITE_IT_WHOLE}")
         messages: list[dict[str, Any]] = []
         for turn in turns:
             parts = [] if self.mark in turn.text else [{"type": "image"}] * turn.images
@@ -97,13 +97,12 @@ class WholeTemplate:
         said = turns[-1].text.strip()
         if said not in text and _PROBE not in self._of_probe(messages[:-1]):
             raise UserError(
-                "expected a chat template that writes the question, found one that drops it; write the whole "
-                "prompt yourself, with --no-template"
+                f"expected a chat template that writes the question, found one that drops it; {WRITE_IT_WHOLE}"
             )
         if any(repr(message["content"]) in text for message in messages[:-1]):
             raise UserError(
-                "expected a chat template that takes text and images, found one for text alone; write the whole "
-                "prompt yourself, with --no-template"
+                "expected a chat template that takes text and images, found one for text alone; "
+                f"{WRITE_IT_WHOLE}"
             )
         return text
 

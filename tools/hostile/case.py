@@ -18,7 +18,8 @@ class Case:
     """``make`` writes the input into an empty folder and gives the arguments of the command.
 
     ``output`` is a name in that folder at which nothing may be left. ``harmless``: what may as well be taken, such
-    as a field of another type that nothing reads.
+    as a field of another type that nothing reads; ``rightly`` says of the folder and of what the command printed
+    whether it was.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Case:
     harmless: bool = False
     program: Program = "asap-export"
     output: str = "out.bundle"
+    rightly: Callable[[Path, str], bool] = lambda folder, printed: True
 
 
 def copied(source: Path, folder: Path) -> Path:

@@ -45,13 +45,25 @@ def checkpoint_cases(sound: Path) -> Iterator[Case]:
             change(copied(sound, folder / "model"))
             return ["--model", folder / "model", "--output", folder / "out.bundle", "--plan"]
 
-        return Case(kind, name, make, harmless)
+        return Case(kind, name, make, harmless, rightly=_transformers_takes_it)
 
     yield from _shards(case, sound)
     yield from _indices(case)
     yield from _documents(case)
     yield from _config(case)
     yield from _fields(case, sound)
+
+
+def _transformers_takes_it(folder: Path, _: str) -> bool:
+    """What transformers loads, an export takes too."""
+    from transformers import AutoConfig, AutoProcessor, GenerationConfig
+
+    model = folder / "model"
+    AutoConfig.from_pretrained(model)
+    AutoProcessor.from_pretrained(model)
+    if (model / "generation_config.json").is_file():
+        GenerationConfig.from_pretrained(model)
+    return True
 
 
 def _header(folder: Path, header: Any, length: int | None = None, behind: bytes = b"") -> None:
