@@ -3,7 +3,7 @@
     python tools/engine_memory.py
 
 Building: the estimate that an export compares with the memory there is (asap_export/engine/build_memory.py), of
-the largest of its engines: the decoder in two, weights in fp16, or its linear layers in int4 with the rest in fp16.
+the largest of its engines: the decoder in two, in fp16, or with its linear layers in int4 and the rest in fp16.
 Running: all weights, and the KV caches of as many rows as the preset's limits allow, each at the default budget
 with the most images, text and answer. What TensorRT's contexts take beside that is not known without a device.
 """

@@ -7,9 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-import engine_memory  # noqa: E402
+import engine_memory
 
-from asap_export.bundle.presets import presets  # noqa: E402
+from asap_export.bundle.presets import presets
 
 
 def test_the_weights_of_vicuna_7b_are_those_of_its_checkpoint() -> None:
