@@ -11,6 +11,7 @@ from short_checkpoint import write_short_checkpoint
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 
+@pytest.mark.long
 def test_quantized_layers_in_engines_of_their_own(tmp_path: Path) -> None:
     write_short_checkpoint(tmp_path / "short")
     options = (

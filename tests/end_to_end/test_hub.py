@@ -30,6 +30,7 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+@pytest.mark.long
 def test_an_export_from_the_hub_is_pinned_and_takes_its_preset_s_limits(hub: Hub, work: Path) -> None:
     environment = hub.environment(work / "home")
     options = ("--model", PUBLIC, "--revision", "main", "--dense", "--max-batch", "1")

@@ -20,6 +20,7 @@ def test_tables_and_errors(locale: str) -> None:
     assert line.isascii() and "found no folder n\\" in line
 
 
+@pytest.mark.long
 def test_an_export_and_an_answer(tmp_path: Path) -> None:
     """Files are UTF-8 whatever the locale is."""
     write_short_checkpoint(tmp_path / "short")

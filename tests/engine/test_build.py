@@ -208,7 +208,13 @@ def test_every_bundle_builds_and_holds_its_weights_once(built):
         assert sum(engine.count(form) for form in forms) == 1
 
 
-@pytest.mark.parametrize("bundle", ["fp16_bundle", "pruned_bundle", "untrimmed_bundle"])
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        "fp16_bundle",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("pruned_bundle", "untrimmed_bundle")),
+    ],
+)
 def test_four_large_images_build_whatever_is_kept_of_them(bundle, request, tmp_path):
     """TensorRT's TopK ends at 3,840 elements; of 4 x 2,928 visual tokens 6,000 are kept here."""
     folder = shutil.copytree(request.getfixturevalue(bundle), tmp_path / "bundle")

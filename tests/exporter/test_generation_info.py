@@ -82,6 +82,7 @@ def test_what_changes_nothing_is_not(settings: dict[str, Any]) -> None:
     assert info(**settings) == GenerationInfo()
 
 
+@pytest.mark.long
 def test_an_export_says_so_and_a_bundle_answers_so(tmp_path: Path) -> None:
     model = write_short_checkpoint(tmp_path / "model")
     settings = {"eos_token_id": 2, "max_new_tokens": 5, "repetition_penalty": 1.5, "num_beams": 3}

@@ -147,6 +147,7 @@ def test_a_pass_that_is_left_out_leaves_its_nodes(pruned_bundle):
     assert not {"Attention", "AsapMask", "AsapTopK"} & {node.op_type for node in stored.graph.node}
 
 
+@pytest.mark.long
 def test_heads_that_group_query_attention_refuses_go_without_it(tmp_path, monkeypatch):
     monkeypatch.setitem(
         LANGUAGE_MODELS, "heads of 20", (MistralConfig, {"head_dim": 20, "sliding_window": None})

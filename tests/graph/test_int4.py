@@ -169,6 +169,7 @@ def test_only_linear_layers_of_the_decoder_are_quantized_and_nothing_is_stored_t
     ]
 
 
+@pytest.mark.long
 def test_an_export_prints_what_is_quantized_and_what_stays(checkpoint, tmp_path):
     """The short checkpoint's MLP has 352 inputs, which blocks of 64 do not divide."""
     bundle = tmp_path / "bundle"

@@ -64,6 +64,7 @@ def test_numbers_that_are_no_rounding_of_the_checkpoint_fail(quantized, tmp_path
     assert check.case == name.rpartition(".")[0]
 
 
+@pytest.mark.long
 def test_a_bf16_bundle_is_checked_through_a_float32_copy_with_the_same_codes(short, tmp_path):
     request = ExportRequest(short, output=tmp_path / "out", dtype="bf16", quantization=Quantization())
     report = verify(export(request).bundle.path, provider="cpu", layers=3, max_new_tokens=4)
