@@ -164,6 +164,8 @@ Ort::SessionOptions session_options(OnnxRuntimeOptions const& options) {
     result.AddConfigEntry("session.force_spinning_stop", "1");
     // Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
     result.AddConfigEntry("session.qdq_matmulnbits_accuracy_level", "1");
+    // Functions are inlined where they run: in graphs with many, opening is a fifth faster.
+    if (!options.cuda) result.AddConfigEntry("session.disable_aot_function_inlining", "1");
     if (options.cuda) append_cuda(result);
     return result;
 }
