@@ -148,7 +148,9 @@ def _session_options(provider: str, threads: int | None, mapped: bool) -> ort.Se
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Blocked DequantizeLinear and MatMul are fused; by default with activations rounded to 8 bits.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    if provider == "cpu":  # functions are inlined where they run: in graphs with many, opening is a fifth faster
+    if (
+        provider == "cpu"
+    ):  # functions are inlined where they run: in graphs with many, opening is a fifth faster
         options.add_session_config_entry("session.disable_aot_function_inlining", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
