@@ -18,6 +18,8 @@ def read_object(file: Path) -> dict[str, Any]:
     Raises FileNotFoundError where it is missing, UserError where it holds anything else.
     """
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise UserError(f"expected JSON in {file}, found a pipe or a device; give a file")
         if (size := file.stat().st_size) > _LARGEST:
             raise UserError(
                 f"expected at most {_LARGEST:,} bytes in {file}, found {size:,}; download it again"

@@ -46,6 +46,7 @@ def locate(
         return Location(DEMO, "demo")
     folder = Path(source)
     if folder.is_dir():
+        _check_kinds(folder)
         return Location(folder, str(source))
     if folder.exists():
         raise UserError(f"expected a checkpoint folder or a hub id, found the file {source}; give its folder")
@@ -55,3 +56,12 @@ def locate(
 
     snapshot = download_small(source, list(files), revision)
     return Location(snapshot, source, snapshot.name)
+
+
+def _check_kinds(folder: Path) -> None:
+    """Raise UserError for a pipe or a device, which whoever reads it would wait for without an end."""
+    for path in sorted(folder.iterdir()):
+        if path.is_fifo() or path.is_char_device() or path.is_block_device() or path.is_socket():
+            raise UserError(
+                f"expected files in the checkpoint {folder}, found a pipe or a device: {path.name}; remove it"
+            )

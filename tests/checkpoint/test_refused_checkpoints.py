@@ -1,6 +1,7 @@
 """What is no checkpoint, none that can be exported, or a damaged one: one line that says so."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,27 @@ def test_what_is_no_json_in_any_small_file(content, said, tmp_path):
         with pytest.raises(UserError, match=f"{name}, found.*") as caught:
             read_object(tmp_path / name)
         assert said in str(caught.value)
+
+
+NAMES = ("config.json", "tokenizer.json", "chat_template.jinja", "model-00001-of-00002.safetensors", "odd")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", NAMES)
+def test_pipes_and_devices_are_not_read(name, folder):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert f"found a pipe or a device: {name}; remove it" in refusal(folder)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    assert f"found a pipe or a device: {name}; remove it" in refusal(folder)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_as_a_small_file_alone(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"found a pipe or a device; give a file"):
+        read_object(tmp_path / "config.json")
 
 
 def test_a_damaged_tokenizer_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Damaged and hostile checkpoints, made from a small sound one; ``--plan`` reads all of it but the tensors."""
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,6 +197,8 @@ def _documents(case: Callable[..., Case]) -> Iterator[Case]:
             lambda folder, f=file: ((folder / f).unlink(), (folder / f).symlink_to(f)),
             _may_be_missing(file),
         )
+        for kind in ("a pipe", "a device"):
+            yield case(file, kind, lambda folder, f=file, kind=kind: _never_ends(folder / f, kind))
         yield case(file, "missing", lambda folder, f=file: (folder / f).unlink(), _may_be_missing(file))
         yield case(
             file,
@@ -204,6 +207,14 @@ def _documents(case: Callable[..., Case]) -> Iterator[Case]:
                 folder / f, (folder / f).read_bytes()[: (folder / f).stat().st_size // 2]
             ),
         )
+
+
+def _never_ends(file: Path, kind: str) -> None:
+    file.unlink()
+    if kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
 
 
 def _may_be_empty(file: str) -> bool:
