@@ -19,6 +19,8 @@ from asap_export.runtime.session import NUMPY_DTYPES, Tensor
 
 __all__ = ["TensorRtSession", "new_stream"]
 
+DEVICE = "cuda"  # torch's name of where engines run
+
 # torch's names of TensorRT's types
 _TORCH_NAMES = {
     "FLOAT": "float32",
@@ -57,7 +59,7 @@ class TensorRtSession:
         self._info, self._graph = info, graph
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)  # must outlive runtime and engine
         self._runtime = self._trt.Runtime(self._logger)
-        with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+        with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
             self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise UserError(
@@ -66,7 +68,7 @@ class TensorRtSession:
             )
         self._stream = stream
         self._contexts: dict[int, Any] = {}
-        self._spare = torch.empty(256, dtype=torch.uint8, device="cuda")  # stands in for empty tensors
+        self._spare = torch.empty(256, dtype=torch.uint8, device=DEVICE)  # stands in for empty tensors
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         output = self._trt.TensorIOMode.OUTPUT
         self._outputs = [name for name in names if self._engine.get_tensor_mode(name) == output]
@@ -120,7 +122,7 @@ class TensorRtSession:
 
     def _device(self, name: str) -> str:
         on_host = self._engine.get_tensor_location(name) == self._trt.TensorLocation.HOST
-        return "cpu" if on_host else "cuda"
+        return "cpu" if on_host else DEVICE
 
     def _dtype(self, name: str) -> Any:
         return getattr(self._torch, _TORCH_NAMES[self._engine.get_tensor_dtype(name).name])
@@ -176,7 +178,7 @@ def _output_allocator(trt: Any, torch: Any) -> Any:
             self.shapes: dict[str, tuple[int, ...]] = {}
 
         def reallocate_output(self, name: str, memory: int, size: int, alignment: int) -> int:
-            self.buffers[name] = torch.empty(max(size, 1), dtype=torch.uint8, device="cuda")
+            self.buffers[name] = torch.empty(max(size, 1), dtype=torch.uint8, device=DEVICE)
             address: int = self.buffers[name].data_ptr()
             return address
 
