@@ -23,7 +23,8 @@ class TokenEmbedding(nn.Module):
         """input_ids: [B, T] int64; image_features: [N, D], N ≥ 0, one row per image token of the prompts, row by
         row. Returns [B, T, D]."""
         is_image = input_ids == self.image_token_id
-        order = is_image.flatten().cumsum(0).reshape(is_image.shape)  # 1, 2, ... at image tokens
+        # 1, 2, ... at image tokens, counted in float32: of whole numbers TensorRT's parser promises no CumSum.
+        order = is_image.flatten().float().cumsum(0).long().reshape(is_image.shape)
         has_row = is_image & (order <= image_features.shape[0])
         # Any row stands for "no visual token", so that N = 0 gathers from something. It is one of the table's,
         # because ONNX Runtime cannot make one of bfloat16 on CUDA.
