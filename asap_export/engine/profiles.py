@@ -33,6 +33,14 @@ class Range(NamedTuple):
         return Range(self.min + other.min, self.opt + other.opt, self.max + other.max)
 
 
+class _Turns(NamedTuple):
+    """Tokens that usually survive the cut, those that may, and those that a cache holds."""
+
+    usual: int
+    kept: int
+    cached: int
+
+
 def graph_profiles(
     graph: GraphInfo,
     spec: ModelSpec,
@@ -41,14 +49,15 @@ def graph_profiles(
     limits: Limits,
     quantized: bool = False,
 ) -> tuple[Profile, ...]:
-    """The profiles of one graph: "context" and "generation" for a graph with a cache, "request" for others.
+    """The profiles of one graph: those of ``dimension_ranges`` for a graph with a cache, "request" for others.
 
     ``limits`` must have passed ``check_limits``.
     """
     tables = dimension_ranges(spec, pruning, budget, limits, quantized)
     has_cache = any(not _PASTS.isdisjoint(tensor.dims) for tensor in graph.inputs)
-    names = ("context", "generation") if has_cache else ("request",)
-    return tuple(_profile(name, graph, tables["context" if name == "request" else name]) for name in names)
+    if not has_cache:
+        return (_profile("request", graph, tables["context"]),)
+    return tuple(_profile(name, graph, table) for name, table in tables.items())
 
 
 def dimension_ranges(
@@ -61,27 +70,18 @@ def dimension_ranges(
     step fixed to a single row, TensorRT would lay out the weights anew for it, and hold most of them twice.
     With ``quantized`` weights it is the other way round: those of a single row's step are the prefill's.
 
+    These two are planned for the bundle's own budget. A request may raise it, up to pruning nothing: for what
+    then exceeds them there are "dense_context" and "dense_generation", planned for an image of which every token
+    stays. A bundle that does not prune, or whose budget admits as much, has no need of them.
+
     The positions of the model bound a cache, but a checkpoint of 32,768 positions would reserve gigabytes of
-    masks for conversations that nobody has. So a cache holds, within ``largest_cache``, one turn of which
-    nothing is pruned (a request may raise the budget), or four turns at the bundle's own budget, whichever is
-    more, with their answers. Layers that keep pruned tokens (``trim_early_kv`` off) hold four turns unpruned.
+    masks for conversations that nobody has. So a cache holds, within ``largest_cache``, four turns at the
+    bundle's own budget, or, in the dense profiles, one turn of which nothing is pruned, if that is more, with
+    their answers. Layers that keep pruned tokens (``trim_early_kv`` off) hold four turns unpruned.
     In a batch, padding takes places in the cache too. For the same reason what a request may keep is bounded:
     by 4,096 tokens, or by what the bundle's own budget keeps, if that is more.
     """
-    sequence_max = sequence_limit(limits, spec)
-    most_past = largest_cache(spec, pruning)
-    kept_most = largest_kept(limits, spec, pruning, budget)
-    kept_turn = kept_most + limits.max_new_tokens
-    whole_turn = sequence_max + limits.max_new_tokens
-    past_max = min(most_past, max(whole_turn, _TURNS * kept_turn))
-    early_max = min(most_past, _TURNS * whole_turn)
-
     visual_opt, text_opt = spec.max_visual_tokens, min(_USUAL_TEXT, limits.max_text)
-    keep_opt = budget.keep_for(visual_opt, spec.layers, pruning.prune_after) if pruning.prunes else visual_opt
-    sequence = Range(1, visual_opt + text_opt, sequence_max)
-    kept = Range(1, keep_opt + text_opt, min(sequence_max, max(kept_most, _KEPT_ON_REQUEST)))
-    answer = limits.max_new_tokens // 2
-
     images = limits.max_batch * limits.max_images
     tiles = max_tiles(TileGeometry.of(spec))
     shared = {
@@ -90,12 +90,36 @@ def dimension_ranges(
         "visual_tokens": Range(0, visual_opt, images * spec.max_visual_tokens),
     }
     step_batch = {"batch": Range(1, 1, limits.max_batch if quantized else max(2, limits.max_batch))}
-    one, some = Range(1, 1, 1), Range(1, min(keep_opt + text_opt + answer, past_max), past_max)
-    early_some = Range(1, min(visual_opt + text_opt + answer, early_max), early_max)
-    return {
-        "context": shared | _decoder(sequence, kept, Range(0, 0, past_max), Range(0, 0, early_max)),
-        "generation": shared | _decoder(one, one, some, early_some) | step_batch,
-    }
+    whole_turn = sequence_limit(limits, spec) + limits.max_new_tokens
+    sequence = Range(1, visual_opt + text_opt, sequence_limit(limits, spec))
+    answer = limits.max_new_tokens // 2
+    early = _up_to(visual_opt + text_opt + answer, min(largest_cache(spec, pruning), _TURNS * whole_turn))
+    tables: dict[str, dict[str, Range]] = {}
+    for prefix, turns in _turns(spec, pruning, budget, limits).items():
+        kept, past = _up_to(turns.usual, turns.kept), _up_to(turns.usual + answer, turns.cached)
+        context = _decoder(sequence, kept, past._replace(min=0, opt=0), early._replace(min=0, opt=0))
+        step = _decoder(Range(1, 1, 1), Range(1, 1, 1), past, early)
+        tables |= {f"{prefix}context": shared | context, f"{prefix}generation": shared | step | step_batch}
+    return tables
+
+
+def _turns(spec: ModelSpec, pruning: PruningConfig, budget: Budget, limits: Limits) -> dict[str, _Turns]:
+    """Turns under the bundle's own budget, and "dense_" ones where a request may keep more than that."""
+    kept_most, most_past = largest_kept(limits, spec, pruning, budget), largest_cache(spec, pruning)
+    sequence_max, text = sequence_limit(limits, spec), min(_USUAL_TEXT, limits.max_text)
+    visual = spec.max_visual_tokens
+    keep = budget.keep_for(visual, spec.layers, pruning.prune_after) if pruning.prunes else visual
+    own = _Turns(keep + text, kept_most, min(most_past, _TURNS * (kept_most + limits.max_new_tokens)))
+    dense = _Turns(
+        visual + text,
+        min(sequence_max, max(kept_most, _KEPT_ON_REQUEST)),
+        max(own.cached, min(most_past, sequence_max + limits.max_new_tokens)),
+    )
+    return {"": own, "dense_": dense} if dense.kept > own.kept else {"": own}
+
+
+def _up_to(usual: int, most: int) -> Range:
+    return Range(1, min(usual, most), most)
 
 
 def _decoder(sequence: Range, kept: Range, past: Range, early_past: Range) -> dict[str, Range]:

@@ -32,7 +32,9 @@ def choose_profile(
     fitting = [number for number, found in enumerate(breaches) if not found]
     if fitting:
         return min(fitting, key=lambda number: _size(profiles[number]))
-    nearest = min(breaches, key=len)[0]
+    # Of several that miss as little, the widest has the limit that holds.
+    number = min(range(len(profiles)), key=lambda each: (len(breaches[each]), -_size(profiles[each])))
+    nearest = breaches[number][0]
     raise UserError(
         f"expected {_title(graph, nearest)} of {nearest.low} to {nearest.high} for this engine, found "
         f"{nearest.found}; shorten the request, or export with other limits (--max-batch, --max-images, "

@@ -197,7 +197,8 @@ def test_every_bundle_builds_and_holds_its_weights_once(built):
     assert [part.file for part in parts] == [f"engines/{title}.tensorrt_rtx.engine" for title in titles]
     for part in parts:
         assert part.graph == "decoder"
-        assert [profile.name for profile in part.profiles] == ["context", "generation"]
+        names = ["context", "generation", *(["dense_context", "dense_generation"] if prunes else [])]
+        assert [profile.name for profile in part.profiles] == names
     assert not list(folder.glob(".*"))
     engine = b"".join((folder / part.file).read_bytes() for part in parts)
     weights = [numpy_helper.to_array(each) for each in onnx.load(folder / "decoder.onnx").graph.initializer]
@@ -264,7 +265,7 @@ def test_the_decoder_in_parts_builds_and_names_what_crosses(fp16_bundle, tmp_pat
     behind = {tensor.name: tensor.dims for tensor in parts[1].part.inputs}
     assert behind["hidden_states.2"] == ("batch", "kept_sequence", manifest.model.hidden_size)
     assert behind["kept_index"] == ("batch", "kept_sequence")
-    context, generation = parts[1].profiles
+    context, generation, *_ = parts[1].profiles
     assert context.shapes["kept_index"].max == (1, parts[0].profiles[0].values["kept_length"].max[0])
     assert generation.shapes["hidden_states.2"].min == (1, 1, manifest.model.hidden_size)
     assert not context.values  # kept_length is for the part that cuts

@@ -40,9 +40,14 @@ def allowed(spec, pruning, budget, limits):
     return dimension_ranges(spec, pruning, budget, limits)
 
 
-def assert_takes(ranges, **sizes):
-    for name, size in sizes.items():
-        assert ranges[name].min <= size <= ranges[name].max, (name, size, ranges[name])
+def assert_takes(tables, kind, **sizes):
+    """One of the profiles for prompts ("context") or for steps ("generation") takes all of it."""
+    found = [
+        {name: size for name, size in sizes.items() if not ranges[name].min <= size <= ranges[name].max}
+        for title, ranges in tables.items()
+        if title.endswith(kind)
+    ]
+    assert {} in found, found
 
 
 @given(SPECS, PRUNINGS, BUDGETS, LIMITS)
@@ -79,19 +84,18 @@ def test_every_conversation_fits(spec, pruning, budget, limits, data):
         if visual and pruning.prunes:
             kept = min(new, budget.keep_for(visual, spec.layers, pruning.prune_after) + text)
         if images.tiles:
-            assert_takes(tables["context"], tiles=sum(images.tiles))
+            assert_takes(tables, "context", tiles=sum(images.tiles))
         assert_takes(
-            tables["context"], batch=1, visual_tokens=visual, sequence=new, past_sequence=past,
+            tables, "context", batch=1, visual_tokens=visual, sequence=new, past_sequence=past,
             total_sequence=past + new, early_past_sequence=early_past, early_total_sequence=early_past + new,
+            **({"kept_length": kept} if pruning.prunes else {}),
         )  # fmt: skip
-        if pruning.prunes:
-            assert_takes(tables["context"], kept_length=kept)
         if max(past + kept, 0 if pruning.trim_early_kv else early_past + new) + answer - 1 > room:
             break
         past, early_past, fed = past + kept, early_past + new, fed + new
         for _ in range(answer - 1):  # the last token sampled is never fed
             assert_takes(
-                tables["generation"], batch=1, sequence=1, kept_length=1, past_sequence=past,
+                tables, "generation", batch=1, sequence=1, kept_length=1, past_sequence=past,
                 total_sequence=past + 1, early_past_sequence=early_past, early_total_sequence=early_past + 1,
             )  # fmt: skip
             past, early_past, fed = past + 1, early_past + 1, fed + 1
@@ -109,14 +113,15 @@ def test_every_batch_fits(spec, limits, data):
     packed = [packing(row, TileGeometry.of(spec)) for row in rows]
     longest = max(sum(row.visual_tokens) for row in packed) + limits.max_text
     assert_takes(
-        tables["context"],
+        tables,
+        "context",
         batch=len(rows),
         visual_tokens=sum(sum(row.visual_tokens) for row in packed),
         sequence=longest,
     )
     if limits.max_new_tokens > 1:
         last = longest + limits.max_new_tokens - 1
-        assert_takes(tables["generation"], batch=len(rows), past_sequence=last - 1, total_sequence=last)
+        assert_takes(tables, "generation", batch=len(rows), past_sequence=last - 1, total_sequence=last)
 
 
 def tensor(name, *dims):
@@ -137,11 +142,11 @@ DECODER = GraphInfo(
 
 def test_profiles_carry_shapes_of_tensors_and_values_of_scalars():
     limits = Limits(max_batch=2, max_images=1, max_text=512, max_new_tokens=512)
-    context, generation = graph_profiles(DECODER, MISTRAL, PruningConfig(), Budget(keep=478), limits)
+    context, generation, *_ = graph_profiles(DECODER, MISTRAL, PruningConfig(), Budget(keep=478), limits)
     assert (context.name, generation.name) == ("context", "generation")
     assert context.shapes["inputs_embeds"].max == (2, 3440, 4096)
     assert context.shapes["past_key_values.0.key"].min == (1, 8, 0, 128)
-    assert (context.values["kept_length"].opt, context.values["kept_length"].max) == ((542,), (3440,))
+    assert (context.values["kept_length"].opt, context.values["kept_length"].max) == ((542,), (990,))
     assert generation.shapes["inputs_embeds"].max == (2, 1, 4096)
     assert generation.values["kept_length"].max == (1,)
 
@@ -163,17 +168,40 @@ def test_a_part_behind_the_cut_takes_as_many_tokens_as_are_kept():
         assert (kept.min[1:], kept.opt[1:], kept.max[1:]) == (length.min, length.opt, length.max)
 
 
+def named(limits, budget, pruning=None):
+    profiles = graph_profiles(DECODER, MISTRAL, pruning or PruningConfig(), budget, limits)
+    return {profile.name: profile for profile in profiles}
+
+
+def test_the_bundles_own_budget_and_the_dense_extreme_have_profiles_of_their_own():
+    """With one image of 2,928 tokens, a question of 64 and half an answer of 512."""
+    found = named(Limits(1, 1, 512, 512), Budget(keep=478))
+    assert list(found) == ["context", "generation", "dense_context", "dense_generation"]
+    kept = {name: profile.values["kept_length"].opt for name, profile in found.items()}
+    assert (kept["context"], kept["dense_context"]) == ((478 + 64,), (2928 + 64,))
+    cached = {name: profile.shapes["past_key_values.0.key"].opt[2] for name, profile in found.items()}
+    assert (cached["generation"], cached["dense_generation"]) == (478 + 64 + 256, 2928 + 64 + 256)
+
+
+@pytest.mark.parametrize(
+    ("budget", "pruning"),
+    [(Budget(keep=2928), PruningConfig()), (Budget(keep=1), PruningConfig(method="none"))],
+)
+def test_where_nothing_more_can_be_kept_two_profiles_do(budget, pruning):
+    assert list(named(Limits(1, 1, 512, 512), budget, pruning)) == ["context", "generation"]
+
+
 def test_a_request_may_keep_4096_tokens_or_what_the_budget_does():
     for images, keep, most in ((1, 478, 3440), (4, 478, 4096), (4, 6000, 6512), (4, 4 * 2928, 12224)):
-        limits = Limits(1, images, 512, 512)
-        context, _ = graph_profiles(DECODER, MISTRAL, PruningConfig(), Budget(keep=keep), limits)
-        assert context.values["kept_length"].max == (most,)
+        found = named(Limits(1, images, 512, 512), Budget(keep=keep))
+        assert max(each.values["kept_length"].max for each in found.values()) == (most,)
 
 
 def test_long_models_do_not_reserve_masks_for_all_their_positions():
-    limits = Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512)
-    context, _ = graph_profiles(DECODER, MISTRAL, PruningConfig(), Budget(keep=478), limits)
-    assert context.shapes["past_key_values.0.key"].max[2] == 4 * (478 + 512 + 512)
+    found = named(Limits(max_batch=1, max_images=1, max_text=512, max_new_tokens=512), Budget(keep=478))
+    cached = {name: profile.shapes["past_key_values.0.key"].max[2] for name, profile in found.items()}
+    assert cached["context"] == 4 * (478 + 512 + 512)
+    assert cached["dense_context"] == max(cached["context"], 2928 + 512 + 512)
 
 
 @pytest.mark.parametrize("first", ["pixel_values", "input_ids"])

@@ -59,6 +59,14 @@ def test_the_narrower_of_two_fitting_profiles_is_taken() -> None:
     assert choose_profile(GRAPH, (narrow, wide), {"x": (2,)}, {}) == 1
 
 
+def test_a_request_beyond_both_is_told_the_limit_of_the_wider() -> None:
+    wide = Profile("wide", {"x": ShapeRange((1,), (5,), (9,))})
+    narrow = Profile("narrow", {"x": ShapeRange((1,), (1,), (3,))})
+    for profiles in ((wide, narrow), (narrow, wide)):
+        with pytest.raises(UserError, match=r"^expected x of 1 to 9 for this engine, found 10;"):
+            choose_profile(GRAPH, profiles, {"x": (10,)}, {})
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [

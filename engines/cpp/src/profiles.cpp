@@ -61,14 +61,20 @@ std::string title(std::vector<TensorInfo> const& inputs, Breach const& breach) {
 std::size_t choose_profile(std::vector<TensorInfo> const& inputs, std::vector<Profile> const& profiles,
                            std::map<std::string, Shape> const& shapes, std::map<std::string, Shape> const& values) {
     std::optional<std::size_t> narrowest;
-    std::vector<Breach> nearest;
+    std::vector<Breach> nearest;  // of several profiles that miss as little, the widest has the limit that holds
+    double width = 0;
     for (std::size_t number = 0; number < profiles.size(); ++number) {
         std::vector<Breach> breaches;
         add_breaches(breaches, profiles[number].shapes, shapes);
         add_breaches(breaches, profiles[number].values, values);
-        if (breaches.empty() && (!narrowest || volume(profiles[number]) < volume(profiles[*narrowest])))
-            narrowest = number;
-        if (!breaches.empty() && (nearest.empty() || breaches.size() < nearest.size())) nearest = std::move(breaches);
+        double const size = volume(profiles[number]);
+        if (breaches.empty() && (!narrowest || size < volume(profiles[*narrowest]))) narrowest = number;
+        if (breaches.empty()) continue;
+        bool const nearer = breaches.size() < nearest.size() || (breaches.size() == nearest.size() && size > width);
+        if (nearest.empty() || nearer) {
+            nearest = std::move(breaches);
+            width = size;
+        }
     }
     if (!narrowest) {
         if (nearest.empty()) throw Error("expected an engine with profiles, found none; export the bundle again");

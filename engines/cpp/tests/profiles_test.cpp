@@ -53,6 +53,19 @@ TEST(Profiles, aRequestBeyondAllOfThemIsToldTheLimit) {
     EXPECT_EQ(chosen(1, 500, 500, 501).substr(0, 60), "expected kept_length of 2 to 500 for this engine, found 501;");
 }
 
+TEST(Profiles, aRequestBeyondTwoIsToldTheLimitOfTheWider) {
+    Profile const wide = {"wide", {{"x", {{1}, {5}, {9}}}}, {}}, narrow = {"narrow", {{"x", {{1}, {1}, {3}}}}, {}};
+    auto const said = [](std::vector<Profile> const& both) -> std::string {
+        try {
+            return both[choose_profile(inputs, both, {{"x", {10}}}, {})].name;
+        } catch (Error const& error) {
+            return std::string(error.what()).substr(0, 48);
+        }
+    };
+    EXPECT_EQ(said({wide, narrow}), "expected x of 1 to 9 for this engine, found 10; ");
+    EXPECT_EQ(said({narrow, wide}), said({wide, narrow}));
+}
+
 TEST(Profiles, sayHowLongAnInputMayBe) {
     EXPECT_EQ(longest(profiles, "attention_mask", 1), 800);
     EXPECT_EQ(longest(profiles, "pixel_values", 0), std::nullopt);
