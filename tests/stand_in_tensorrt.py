@@ -1,9 +1,9 @@
 """TensorRT for machines without a GPU: what the runtime uses of its Python interface, on ONNX Runtime.
 
 ``build`` writes an engine that holds the graph and its profiles; ``StandInTensorRt`` runs it. As with TensorRT,
-work that was given to a stream is done when somebody waits for that stream, and not before: what the caller frees or
-changes until then is what the work finds. It is stricter where TensorRT would go wrong in silence: shapes outside
-of the profile, missing addresses and strange streams fail.
+work given to a stream is done when somebody waits for that stream, not before: what the caller frees or changes
+until then is what the work finds. It is stricter where TensorRT would go wrong in silence: shapes outside of the
+profile, missing addresses and strange streams fail.
 """
 
 import ctypes
