@@ -1,7 +1,14 @@
 """The folder on disk: manifest, graphs, weights, processor, engines; written whole or not at all."""
 
 from asap_export.bundle.errors import BundleError
-from asap_export.bundle.folder import CHAT_TEMPLATE, MANIFEST, TOKENIZER, Bundle
+from asap_export.bundle.folder import (
+    CHAT_TEMPLATE,
+    INLINED_PARTS,
+    INLINED_WHOLE,
+    MANIFEST,
+    TOKENIZER,
+    Bundle,
+)
 from asap_export.bundle.hashing import sha256_of
 from asap_export.bundle.manifest import (
     SCHEMA_VERSION,
@@ -27,6 +34,8 @@ from asap_export.bundle.writer import BundleWriter, add_engine, utc_now
 
 __all__ = [
     "CHAT_TEMPLATE",
+    "INLINED_PARTS",
+    "INLINED_WHOLE",
     "MANIFEST",
     "SCHEMA_VERSION",
     "TOKENIZER",

@@ -15,6 +15,8 @@ from asap_export.progress import ProgressCallback, no_progress
 
 __all__ = [
     "CHAT_TEMPLATE",
+    "INLINED_PARTS",
+    "INLINED_WHOLE",
     "MANIFEST",
     "PARITY",
     "PARTIAL",
@@ -31,6 +33,9 @@ PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights/"
+# The decoder without functions of its own, in two graphs where tokens are pruned: before and behind the cut.
+INLINED_WHOLE = "decoder.inlined.onnx"
+INLINED_PARTS = "decoder.early.inlined.onnx", "decoder.late.inlined.onnx"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
 _State = tuple[int, ...] | None  # which file it is, and since when; None for none
@@ -110,6 +115,15 @@ class Bundle:
         """The decoder's ONNX file for ONNX Runtime's provider "cpu" or "cuda": its own, or ``decoder.onnx``."""
         own = {"cpu": self.manifest.cpu_decoder, "cuda": self.manifest.cuda_decoder}.get(provider)
         return self.graph_path("decoder") if own is None else self.path / own.file
+
+    @property
+    def inlined_decoder(self) -> tuple[Path, ...]:
+        """The decoder's ONNX files for runtimes that expand no functions, in the order in which they run; none in
+        bundles of versions that wrote none."""
+        for files in ((INLINED_WHOLE,), INLINED_PARTS):
+            if all(name in self.manifest.files for name in files):
+                return tuple(self.path / name for name in files)
+        return ()
 
     def engines(self, graph: EngineGraph, flavor: Flavor) -> tuple[EngineInfo, ...]:
         """The engine of a graph, or the engines of all its parts in the order in which they run.

@@ -19,6 +19,8 @@ __all__ = [
     "LambdaMax",
     "LayerAverage",
     "Merge",
+    "Precision",
+    "PrecisionOption",
     "Provider",
     "ProviderOption",
     "PruneAfter",
@@ -29,7 +31,8 @@ __all__ = [
     "given_pruning",
 ]
 
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+Provider = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
+Precision = Literal["auto", "f32", "bf16"]
 
 BUDGET = "Visual tokens to keep (one of these)"
 PRUNING = "Pruning"
@@ -47,8 +50,16 @@ ProviderOption = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="What runs the graphs: cpu or cuda (ONNX Runtime), tensorrt (the bundle's engines), or auto, the "
-        "fastest that is here.",
+        help="What runs the graphs: cpu or cuda (ONNX Runtime), openvino, tensorrt (the bundle's engines), or "
+        "auto: the engines, cuda or cpu, the first that is here.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        metavar="TYPE",
+        help="What OpenVINO computes products in: f32, bf16, or auto, in which this CPU is fast.",
     ),
 ]
 Keep = Annotated[

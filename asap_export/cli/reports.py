@@ -12,6 +12,7 @@ from asap_export.cli.options import (
     Keep,
     KeepRatio,
     LayerAverage,
+    PrecisionOption,
     ProviderOption,
     Revision,
     budget_of,
@@ -38,6 +39,7 @@ def verify_command(
     ] = None,
     revision: Revision = None,
     provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
     image: Annotated[
         list[Path] | None,
         typer.Option(
@@ -81,6 +83,7 @@ def verify_command(
             model=model,
             revision=revision,
             provider=provider,
+            precision=precision,
             images=tuple(image or ()),
             layers=layers,
             progress=progress,

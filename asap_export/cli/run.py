@@ -11,6 +11,7 @@ from asap_export.cli.options import (
     Keep,
     KeepRatio,
     LayerAverage,
+    PrecisionOption,
     ProviderOption,
 )
 from asap_export.cli.tables import print_json
@@ -118,6 +119,7 @@ def run_command(
         _sampling("--stop", "TEXT", "End the answer in front of this text; repeat it for several."),
     ] = None,
     provider: ProviderOption = "auto",
+    precision: PrecisionOption = "auto",
     chat: Annotated[
         bool,
         typer.Option(
@@ -160,7 +162,7 @@ def run_command(
     from asap_export.runtime.model import load  # ONNX Runtime takes a moment to import
 
     images = [read_image(file) for file in image or ()]  # a wrong one is told before a large bundle is loaded
-    model = load(bundle, provider)
+    model = load(bundle, provider, precision=precision)
     if model.note:
         note(f"note: {model.note}")
     shown = _Shown(model.provider, model.bundle.manifest.pruning.prunes, stream, as_json)

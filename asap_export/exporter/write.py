@@ -20,6 +20,7 @@ from asap_export.bundle import (
 from asap_export.bundle.hashing import sha256_of_each
 from asap_export.bundle.manifest import CpuDecoder, GraphName
 from asap_export.engine import build_engines, graph_info
+from asap_export.exporter.inlined import write_inlined_decoder
 from asap_export.exporter.plan import ExportPlan, plan_export
 from asap_export.exporter.request import ExportRequest
 from asap_export.graph.operators import OPSET_VERSION
@@ -75,6 +76,7 @@ def carry_out(plan: ExportPlan, progress: ProgressCallback = no_progress) -> Exp
             plan.quantize_as,
             plan.cpu_passes,
         )
+        write_inlined_decoder(folder, plan.pruning)
         manifest = _manifest(plan, folder, placing.digests)
         if target := plan.engines:
             engines = build_engines(

@@ -23,11 +23,13 @@ from asap_export.parity.forms import DecoderForm, StoredGraph
 from asap_export.parity.recording import Ears
 from asap_export.runtime.model import Model
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.openvino_session import Precision, choose_precision
 from asap_export.runtime.providers import Provider, choose_provider, engine_flavor, open_sessions
 from asap_export.runtime.session import Sessions
 
 __all__ = ["ComparedGraphs", "check_layers", "compared_graphs"]
 
+_CLOSED = ("tensorrt", "openvino")  # what they make of a graph cannot be laid open
 _OTHERS: tuple[EngineGraph, ...] = ("vision_encoder", "embed_tokens")
 
 
@@ -47,11 +49,17 @@ class ComparedGraphs:
     dtype: str
     provider: Provider
     is_shortened: bool
+    precision: str  # of products: as wide as ``dtype``, or bf16 where OpenVINO is told to compute in it
     notes: tuple[str, ...]
 
     @property
     def is_copy(self) -> bool:
         return self.dtype != self.bundle.manifest.dtype
+
+    @property
+    def computed(self) -> str:
+        """The dtype whose rounding is to be expected."""
+        return "bf16" if self.precision == "bf16" else self.dtype
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -65,8 +73,9 @@ class ComparedGraphs:
     def open(self, ears: Ears) -> Model:
         """Sessions for all three graphs, on which ``ears`` listen in."""
         running = self.forms[0]
-        if self.provider == "tensorrt":
-            sessions = open_sessions(self.bundle, self.provider)
+        if self.provider in _CLOSED:
+            precision: Precision = "bf16" if self.precision == "bf16" else "f32"
+            sessions = open_sessions(self.bundle, self.provider, precision=precision)
         else:
             vision, embedding = (
                 OnnxRuntimeSession(
@@ -89,16 +98,16 @@ def check_layers(bundle: Bundle, layers: int | None, provider: Provider) -> None
     if not fewest <= layers <= total:
         reason = f", because the cut comes after layer {pruning.prune_after}" if pruning.prunes else ""
         raise UserError(f"expected --layers between {fewest} and {total}{reason}, found {layers}; change it")
-    if provider == "tensorrt":
+    if provider in _CLOSED:
         raise UserError(
-            "expected --provider cpu or cuda with --layers, found tensorrt, whose engines cannot be shortened; "
+            f"expected --provider cpu or cuda with --layers, found {provider}, whose graphs cannot be shortened; "
             "leave --layers out or change the provider"
         )
 
 
 @contextmanager
 def compared_graphs(
-    bundle: Bundle, provider: Provider, layers: int | None = None
+    bundle: Bundle, provider: Provider, layers: int | None = None, precision: Precision = "auto"
 ) -> Iterator[ComparedGraphs]:
     """The bundle's graphs, or, where bfloat16 meets a CPU, their float32 copies, which go with the block.
 
@@ -118,10 +127,16 @@ def compared_graphs(
     on_cpu = provider == "cpu" or (provider == "auto" and not torch.cuda.is_available())
     if bundle.manifest.dtype != "bf16" or not on_cpu:
         provider = choose_provider(_without_engines(bundle) if layers is not None else bundle, provider)
-        forms = _forms(bundle, StoredGraph(decoder, bundle.path), provider, shortened)
+        chosen = choose_precision(precision) if provider == "openvino" else ""
+        forms = _forms(bundle, StoredGraph(decoder, bundle.path), provider, shortened, chosen)
         if provider == "tensorrt":
             notes.append(
                 "engines cannot be laid open: their choices were judged by how close PyTorch's own were"
+            )
+        if provider == "openvino":
+            notes.append(
+                f"OpenVINO's graphs cannot be laid open: their choices, computed in {chosen}, were judged by how "
+                "close PyTorch's own were"
             )
         described = bundle.manifest.cpu_decoder
         if provider == "cpu" and described is not None and ROUNDING in described.passes:
@@ -130,7 +145,7 @@ def compared_graphs(
                 "would show; what they cost in accuracy, asap-export eval measures"
             )
         dtype = bundle.manifest.dtype
-        yield ComparedGraphs(bundle, forms, bundle.path, dtype, provider, shortened, tuple(notes))
+        yield ComparedGraphs(bundle, forms, bundle.path, dtype, provider, shortened, chosen, tuple(notes))
         return
     with tempfile.TemporaryDirectory(prefix="asap-export-") as name:
         folder = Path(name)
@@ -144,11 +159,11 @@ def compared_graphs(
         )
         copy = StoredGraph(onnx.load(folder / "decoder.onnx", load_external_data=False), folder)
         forms = (DecoderForm.of("decoder", copy),)
-        yield ComparedGraphs(bundle, forms, folder, "fp32", "cpu", shortened, tuple(notes))
+        yield ComparedGraphs(bundle, forms, folder, "fp32", "cpu", shortened, "", tuple(notes))
 
 
 def _forms(
-    bundle: Bundle, canonical: StoredGraph, provider: Provider, shortened: bool
+    bundle: Bundle, canonical: StoredGraph, provider: Provider, shortened: bool, precision: str
 ) -> tuple[DecoderForm, ...]:
     """The forms of the decoder to compare: on the CPU what the bundle has for it and ``decoder.onnx``, on
     CUDA what runs there.
@@ -159,6 +174,9 @@ def _forms(
     if provider == "tensorrt":  # and the graph on the CPU, where that can run it
         engine = DecoderForm.of_engines(bundle, engine_flavor(bundle))
         return (engine,) if bundle.manifest.dtype == "bf16" else (engine, plain)
+    if provider == "openvino":
+        inlined = DecoderForm.of_inlined(bundle)
+        return (inlined,) if precision == "bf16" else (inlined, plain)
     if provider == "cuda":
         return (_cuda_form(bundle, canonical, shortened),)
     described = bundle.manifest.cpu_decoder

@@ -58,6 +58,12 @@ class DecoderForm(NamedTuple):
         return cls("decoder.engine", merged=behind if crosses and bundle.manifest.pruning.prunes else None)
 
     @classmethod
+    def of_inlined(cls, bundle: Bundle) -> "DecoderForm":
+        """The bundle's decoder without functions, whose parts OpenVINO runs."""
+        behind = f"hidden_states.{bundle.manifest.pruning.prune_after}"
+        return cls("decoder.inlined", merged=behind if bundle.manifest.pruning.prunes else None)
+
+    @classmethod
     def of(cls, name: str, stored: StoredGraph) -> "DecoderForm":
         """A graph, laid open."""
         inputs, outputs = (

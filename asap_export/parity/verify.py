@@ -33,8 +33,9 @@ from asap_export.parity.verdict import Check, Verdict, tolerance, worst
 from asap_export.parity.wiring import check_structure
 from asap_export.progress import Progress, ProgressCallback, no_progress
 from asap_export.runtime.images import read_image
+from asap_export.runtime.openvino_session import Precision
 from asap_export.runtime.prompt import BundleReader
-from asap_export.runtime.providers import Provider
+from asap_export.runtime.providers import Provider, check_precision
 
 __all__ = ["Report", "verify"]
 
@@ -74,6 +75,7 @@ def verify(
     model: str | None = None,
     revision: str | None = None,
     provider: Provider = "auto",
+    precision: Precision = "auto",
     images: tuple[Path, ...] = (),
     layers: int | None = None,
     max_new_tokens: int = 16,
@@ -92,12 +94,13 @@ def verify(
         read_image(image)
     bundle = Bundle.open(path, progress=progress)
     check_layers(bundle, layers, provider)
+    check_precision(provider, precision)
     checkpoint = open_source(bundle, model, revision, progress)
     check_memory(checkpoint, bundle.manifest, layers)
     bundle.check_large_files(progress)
     check_source(bundle, checkpoint, progress)
-    with compared_graphs(bundle, provider, layers) as subject:
-        limit = tolerance(subject.dtype, subject.bundle.manifest.model.layers, subject.is_copy)
+    with compared_graphs(bundle, provider, layers, precision) as subject:
+        limit = tolerance(subject.computed, subject.bundle.manifest.model.layers, subject.is_copy)
         cases = _cases(subject, layers is not None, images)
         ran = _run_graphs(subject, cases, max_new_tokens, partial(_keep_for, bundle.manifest), progress)
         recorded = list(zip(cases, ran, strict=True))

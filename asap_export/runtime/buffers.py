@@ -9,14 +9,14 @@ import numpy.typing as npt
 __all__ = ["Buffers"]
 
 _Array = npt.NDArray[np.generic]
-_GRANULE = 128  # places; a buffer grows by an eighth and this
+_GRANULE = 128  # places; a buffer grows by an eighth and this, to a multiple of it
 
 
 class Buffers:
     """Keys and values of some layers, arrays [B, Hkv, capacity, d] by the decoder's input that takes them.
 
     ``filled`` places of them belong to somebody. A cache owns the first ones, as many as it has places, and they
-    never change; what lies behind them is the next writer's who claims it.
+    never change; what lies behind them, zeros at first, is the next writer's who claims it.
     """
 
     def __init__(self, arrays: Mapping[str, _Array], filled: int) -> None:
@@ -29,7 +29,7 @@ class Buffers:
               places: int) -> "Buffers":  # fmt: skip
         """Nothing yet, and room for ``places`` and some more."""
         shape = rows, kv_heads, _capacity(places), head_dim
-        return cls({name: np.empty(shape, dtype) for name in names}, 0)
+        return cls({name: np.zeros(shape, dtype) for name in names}, 0)
 
     @property
     def capacity(self) -> int:
@@ -48,7 +48,7 @@ class Buffers:
         copies = {}
         for name, array in self.arrays.items():
             rows, kv_heads, _, head_dim = array.shape
-            copies[name] = np.empty((rows, kv_heads, _capacity(places), head_dim), array.dtype)
+            copies[name] = np.zeros((rows, kv_heads, _capacity(places), head_dim), array.dtype)
             copies[name][:, :, :length] = array[:, :, :length]
         return Buffers(copies, places)
 
@@ -63,4 +63,4 @@ class Buffers:
 
 
 def _capacity(places: int) -> int:
-    return places + places // 8 + _GRANULE
+    return -(-(places + places // 8 + _GRANULE) // _GRANULE) * _GRANULE

@@ -18,10 +18,12 @@ from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
+from asap_export.runtime.openvino_session import Precision
 from asap_export.runtime.prompt import BundleReader, Prompt
 from asap_export.runtime.providers import (
     Provider,
     cache_form,
+    check_precision,
     choose_provider,
     open_sessions,
     weight_memory,
@@ -36,22 +38,29 @@ __all__ = ["Model", "load"]
 Array = npt.NDArray[Any]
 
 
-def load(path: str | Path, provider: Provider = "auto", threads: int | None = None) -> "Model":
+def load(
+    path: str | Path,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    precision: Precision = "auto",
+) -> "Model":
     """The bundle in the folder ``path``, ready to answer.
 
-    ``provider``: "cpu" or "cuda" for ONNX Runtime, "tensorrt" for the bundle's engines, "auto" for the best
-    of them here; ``threads``: of ONNX Runtime on the CPU, by default one per core. The model's ``note`` says
-    where weights stay on disk for want of memory. Raises UserError where the bundle is damaged, the provider
-    cannot run it, or memory cannot hold its weights even as stored.
+    ``provider``: "cpu" or "cuda" for ONNX Runtime, "openvino", "tensorrt" for the bundle's engines, "auto" for the
+    best of them here but OpenVINO, which has to be asked for; ``threads``: on the CPU, by default one per core;
+    ``precision``: what OpenVINO computes products in, "f32", "bf16" or "auto", in which the CPU is fast. The
+    model's ``note`` says where weights stay on disk for want of memory. Raises UserError where the bundle is
+    damaged, the provider cannot run it, or memory cannot hold its weights even as stored.
     """
     check_path("path", path)
     bundle = Bundle.open(path)
+    check_precision(provider, precision)
     chosen = choose_provider(bundle, provider)
     mapped = chosen == "cpu" and _must_stay_on_disk(bundle)
     preprocess = OnnxRuntimeSession(
         bundle.graph_path("preprocess"), "cpu", threads
     )  # TensorRT cannot resize so
-    sessions = open_sessions(bundle, chosen, threads, mapped)
+    sessions = open_sessions(bundle, chosen, threads, mapped, precision)
     model = Model(bundle, sessions, preprocess, chosen, caches=cache_form(bundle, chosen))
     bundle.check_unchanged()
     if mapped:

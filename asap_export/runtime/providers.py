@@ -1,4 +1,4 @@
-"""Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines."""
+"""Where a bundle runs: in ONNX Runtime on the CPU or on CUDA, in OpenVINO, or on its own TensorRT engines."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,12 +14,20 @@ from asap_export.errors import UserError
 from asap_export.runtime.cache import CacheForm
 from asap_export.runtime.chain import ChainedSession, Link
 from asap_export.runtime.onnxruntime_session import EXECUTION_PROVIDERS, OnnxRuntimeSession
+from asap_export.runtime.openvino_session import (
+    OpenVinoSession,
+    Precision,
+    StatefulSession,
+    choose_precision,
+)
+from asap_export.runtime.padded_session import PaddedSession
 from asap_export.runtime.session import Session, Sessions
 from asap_export.runtime.tensorrt_session import TensorRtSession, new_stream
 
 __all__ = [
     "Provider",
     "cache_form",
+    "check_precision",
     "choose_provider",
     "engine_flavor",
     "graph_file",
@@ -27,7 +35,7 @@ __all__ = [
     "weight_memory",
 ]
 
-Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+Provider = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
 
 _FLAVOURS: tuple[Flavor, ...] = ("tensorrt", "tensorrt_rtx")
 
@@ -36,7 +44,8 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
     """The provider that "auto" stands for here, or ``provider`` itself where it can run this bundle.
 
     "auto" takes the bundle's engines where a CUDA device and their TensorRT are present, else ONNX Runtime on
-    CUDA, else on the CPU. Raises UserError where the provider is unknown or cannot run the bundle.
+    CUDA, else on the CPU; never OpenVINO, which has to be asked for. Raises UserError where the provider is
+    unknown or cannot run the bundle.
     """
     if provider not in get_args(Provider):
         raise UserError(f"expected a provider among {', '.join(get_args(Provider))}, found {provider}")
@@ -44,6 +53,8 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
         provider = _best(bundle)
     if provider == "tensorrt":
         engine_flavor(bundle)
+    if provider == "openvino":
+        _check_openvino(bundle)
     if provider == "cpu" and bundle.manifest.dtype == "bf16":
         raise UserError(
             "expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA "
@@ -52,15 +63,28 @@ def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
     return provider
 
 
+def check_precision(provider: Provider, precision: Precision) -> None:
+    """Raise UserError where a precision is given that the provider would not heed."""
+    if precision != "auto" and provider != "openvino":
+        raise UserError(
+            f"expected --precision with --provider openvino, found it with {provider}; change one of them"
+        )
+
+
 def open_sessions(
-    bundle: Bundle, provider: Provider, threads: int | None = None, mapped: bool = False
+    bundle: Bundle,
+    provider: Provider,
+    threads: int | None = None,
+    mapped: bool = False,
+    precision: Precision = "auto",
 ) -> Sessions:
     """Sessions for the model's three graphs on a provider that ``choose_provider`` returned.
 
     For ONNX Runtime's CPU provider are ``threads``, of one operator, by default one per core, and ``mapped``:
-    weights stay in their files (see ``weight_memory``).
+    weights stay in their files (see ``weight_memory``). ``precision`` is OpenVINO's: what it computes products in.
     """
-
+    if provider == "openvino":
+        return _openvino_sessions(bundle, choose_precision(precision), threads)
     stream = new_stream() if provider == "tensorrt" else None
 
     def session(graph: EngineGraph) -> Session:
@@ -69,6 +93,38 @@ def open_sessions(
         return _engine_session(bundle, graph, stream)
 
     return Sessions(session("vision_encoder"), session("embed_tokens"), session("decoder"))
+
+
+def _openvino_sessions(bundle: Bundle, precision: str, threads: int | None) -> Sessions:
+    def plain(graph: EngineGraph) -> OpenVinoSession:
+        return OpenVinoSession(bundle.graph_path(graph), precision, threads)
+
+    *early, late = bundle.inlined_decoder
+    links = []
+    for part in (OpenVinoSession(file, precision, threads) for file in early):
+        links.append(Link(PaddedSession(part, part.inputs, part.caches), part.inputs))
+    last = StatefulSession(late, precision, threads)
+    links.append(Link(last, last.inputs))
+    decoder = ChainedSession(links, [tensor.name for tensor in bundle.manifest.graphs["decoder"].outputs])
+    return Sessions(plain("vision_encoder"), plain("embed_tokens"), decoder)
+
+
+def _check_openvino(bundle: Bundle) -> None:
+    if find_spec("openvino") is None:
+        raise UserError(
+            'expected the Python package openvino, found none; pip install "asap-export[openvino]" or use '
+            "--provider cpu"
+        )
+    if not bundle.inlined_decoder:
+        raise UserError(
+            f"expected a decoder without functions in {bundle.path}, found none: an older version made it; "
+            "export it again or use --provider cpu"
+        )
+    if bundle.manifest.dtype == "bf16":
+        raise UserError(
+            "expected an fp16 or fp32 bundle for OpenVINO, found bf16; export with --dtype fp16 or fp32, and "
+            "OpenVINO computes in bf16 where the CPU is fast in it"
+        )
 
 
 def graph_file(bundle: Bundle, graph: EngineGraph, provider: Provider) -> Path:

@@ -53,12 +53,12 @@ def nothing(places: int) -> Held:
 
 def test_a_cache_grows_in_place_while_there_is_room_and_then_by_a_copy() -> None:
     prompt = nothing(100).grown(100)
-    assert prompt.buffers.capacity == 100 + 12 + 128
+    assert prompt.buffers.capacity == 256  # 100, an eighth and 128 more, rounded up
     full = prompt.grown(140)
     assert full.buffers is prompt.buffers
-    longer = full.grown(1)
+    longer = full.grown(17)
     assert longer.buffers is not full.buffers
-    assert longer.buffers.capacity == 241 + 30 + 128
+    assert longer.buffers.capacity == 512  # 257, an eighth and 128 more, rounded up
     assert prompt.intact() and full.intact() and longer.intact()
 
 

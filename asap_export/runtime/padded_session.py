@@ -1,0 +1,97 @@
+"""The part of a decoder before the cut, at few lengths: OpenVINO compiles its attention anew for every one."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from asap_export.runtime.buffers import Buffers
+from asap_export.runtime.cache import present_name
+from asap_export.runtime.session import Session, Tensor
+
+__all__ = ["PaddedSession"]
+
+_Array = npt.NDArray[Any]
+_GRANULE = 64  # tokens; a prompt is padded to a multiple of it
+_NEW = ("inputs_embeds", "position_ids", "visual_mask")  # [B, T, ...]
+_MASK, _EARLY_MASK = "attention_mask", "early_attention_mask"
+
+
+class _Held(NamedTuple):
+    """Caches in the first ``length`` places of buffers."""
+
+    buffers: Buffers
+    length: int
+
+
+@dataclass(frozen=True)
+class PaddedSession:
+    """A ``Session`` that runs another one at rounded lengths, with masks over what it adds; device tensors of
+    ``caches`` are handles.
+
+    New tokens are padded on the left, as rows of a batch are, and caches on the right, in buffers that grow.
+    """
+
+    session: Session
+    inputs: tuple[str, ...]
+    caches: tuple[str, ...]
+
+    def run(
+        self,
+        inputs: Mapping[str, Tensor],
+        on_host: Collection[str] = (),
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        assert not into, "OpenVINO keeps its caches where it made them"
+        held = self._held(inputs)
+        new = inputs["inputs_embeds"].shape[1]
+        behind, before = held.buffers.capacity - held.length, 0 if new == 1 else -new % _GRANULE
+        given = {name: inputs[name] for name in self.inputs if name not in self.caches}
+        given |= {name: _widened(given[name], 0, before) for name in _NEW}
+        own = _EARLY_MASK if _EARLY_MASK in given else _MASK  # the mask of these caches
+        for name in {own, _MASK}:
+            places = given[name].shape[1] - new
+            given[name] = _widened(given[name], places, before + (behind if name == own else 0))
+        outputs = self.session.run(given | held.buffers.arrays)
+        outputs["kept_index"] = np.maximum(outputs["kept_index"] - before, 0)  # what is less is padding
+        return outputs | self._grown(held, outputs, new, on_host)
+
+    def longest(self, name: str, axis: int) -> int | None:
+        return self.session.longest(name, axis)
+
+    def _held(self, inputs: Mapping[str, Tensor]) -> _Held:
+        first = inputs[self.caches[0]]
+        if isinstance(first, _Held):
+            return first
+        rows, kv_heads, length, head_dim = first.shape
+        buffers = Buffers.empty(self.caches, rows, kv_heads, head_dim, first.dtype, length).claimed(0, length)
+        for name in self.caches:
+            buffers.write(name, 0, inputs[name])
+        return _Held(buffers, length)
+
+    def _grown(
+        self, held: _Held, outputs: Mapping[str, _Array], new: int, on_host: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Caches with what the run has added to them: the tokens that were kept, or all new ones."""
+        added = {
+            name: outputs[present_name(name)][:, :, held.buffers.capacity :][:, :, -new:]
+            for name in self.caches
+        }
+        length = held.length + added[self.caches[0]].shape[2]
+        buffers = held.buffers.claimed(held.length, length)
+        for name, tokens in added.items():
+            buffers.write(name, held.length, tokens)
+        wanted = [name for name in self.caches if present_name(name) in on_host]
+        content = buffers.content(length, wanted)
+        grown = _Held(buffers, length)
+        return {present_name(name): content.get(name, grown) for name in self.caches}
+
+
+def _widened(array: _Array, place: int, count: int) -> _Array:
+    """``count`` zeros put in front of place number ``place`` of an array [B, T, ...]."""
+    if not count:
+        return array
+    zeros = np.zeros((array.shape[0], count, *array.shape[2:]), array.dtype)
+    return np.concatenate([array[:, :place], zeros, array[:, place:]], axis=1)
