@@ -31,7 +31,8 @@ class PaddedSession:
     """A ``Session`` that runs another one at rounded lengths, with masks over what it adds; device tensors of
     ``caches`` are handles.
 
-    New tokens are padded on the left, as rows of a batch are, and caches on the right, in buffers that grow.
+    New tokens are padded on the left, as rows of a batch are, if they are not yet; caches on the right, in buffers
+    that grow.
     """
 
     session: Session
@@ -47,7 +48,10 @@ class PaddedSession:
         assert not into, "OpenVINO keeps its caches where it made them"
         held = self._held(inputs)
         new = inputs["inputs_embeds"].shape[1]
-        behind, before = held.buffers.capacity - held.length, 0 if new == 1 else -new % _GRANULE
+        whole = new > 1 and bool(
+            inputs[_MASK][:, -new:].all()
+        )  # padding that is there may be kept to fill a row
+        behind, before = held.buffers.capacity - held.length, -new % _GRANULE if whole else 0
         given = {name: inputs[name] for name in self.inputs if name not in self.caches}
         given |= {name: _widened(given[name], 0, before) for name in _NEW}
         own = _EARLY_MASK if _EARLY_MASK in given else _MASK  # the mask of these caches
@@ -55,7 +59,7 @@ class PaddedSession:
             places = given[name].shape[1] - new
             given[name] = _widened(given[name], places, before + (behind if name == own else 0))
         outputs = self.session.run(given | held.buffers.arrays)
-        outputs["kept_index"] = np.maximum(outputs["kept_index"] - before, 0)  # what is less is padding
+        outputs["kept_index"] = outputs["kept_index"] - before
         return outputs | self._grown(held, outputs, new, on_host)
 
     def longest(self, name: str, axis: int) -> int | None:

@@ -44,7 +44,7 @@ def engines(monkeypatch, tmp_path):
             ]
             return ChainedSession(links, [value.name for value in model.graph.output])
 
-        def sessions(*_):
+        def sessions(*_, **__):
             others = (
                 OnnxRuntimeSession(folder / f"{name}.onnx") for name in ("vision_encoder", "embed_tokens")
             )
