@@ -22,8 +22,8 @@ from asap_export.runtime.template import WRITE_IT_WHOLE
 __all__ = ["jinja_renderer"]
 
 _CHILD = Path(__file__).with_name("jinja_child.py")
-_CPU_SECONDS = 5  # for all conversations that one process renders: they take a millisecond each
-_SECONDS = 20  # for one, on a machine with other things to do
+_CPU_SECONDS = 5  # for one conversation, which takes a millisecond
+_SECONDS = 20  # the same, on a machine with other things to do
 _MEMORY = 1 << 30  # bytes of address space
 
 

@@ -5,6 +5,7 @@ ours, so that it starts in a moment.
 """
 
 import json
+import math
 import resource
 import sys
 from collections.abc import Callable
@@ -80,12 +81,21 @@ def _answer(make: Callable[[], Any]) -> Any:
     return made
 
 
+def _grant(seconds: int) -> None:
+    """Let this process compute for so many seconds more: each conversation for as many as the first."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if most < 0 else min(limit, most), most))
+
+
 def _serve() -> None:
     seconds, memory = (int(limit) for limit in sys.argv[1:])
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    _grant(seconds)
     template = _answer(lambda: _compiled(json.loads(sys.stdin.readline())))
     while template is not None and (line := sys.stdin.readline()):
+        _grant(seconds)
         _answer(partial(_rendered, template, json.loads(line)))
 
 

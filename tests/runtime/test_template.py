@@ -10,6 +10,7 @@ from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.checkpoint.tokenizer import tokenizer_json
 from asap_export.errors import UserError
 from asap_export.parity.processor_reader import ProcessorReader
+from asap_export.runtime import jinja
 from asap_export.runtime.jinja import jinja_renderer
 from asap_export.runtime.template import Turn, WholeTemplate, put_together
 from asap_export.runtime.template_parts import NotInParts, prompt_info, self_contained, template_parts
@@ -265,6 +266,16 @@ def test_a_template_that_took_too_long_once_is_asked_again() -> None:
     with pytest.raises(UserError, match="at most 5 s"):
         render([{"role": "user"}], add_generation_prompt=True)
     assert render([], add_generation_prompt=True) == "0"
+
+
+def test_the_time_is_each_conversations_own(monkeypatch) -> None:
+    """A server asks for thousands of them. These take a tenth of a second each, and more than one together."""
+    monkeypatch.setattr(jinja, "_CPU_SECONDS", 1)
+    render = jinja_renderer(
+        "{{ messages | length }}{% for i in range(80) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    )
+    for _ in range(25):
+        assert render([], add_generation_prompt=True) == "0"
 
 
 @pytest.mark.parametrize(
