@@ -15,7 +15,7 @@ from asap_export.errors import UserError
 from asap_export.runtime.cache import present_name
 from asap_export.runtime.session import Tensor
 
-__all__ = ["OpenVinoSession", "Precision", "StatefulSession", "choose_precision"]
+__all__ = ["OpenVinoSession", "Precision", "StatefulSession", "choose_precision", "missing_openvino"]
 
 Precision = Literal["auto", "f32", "bf16"]
 
@@ -161,10 +161,14 @@ def _openvino() -> Any:
     try:
         return importlib.import_module("openvino")
     except ImportError as error:
-        raise UserError(
-            'expected the Python package openvino, found none; pip install "asap-export[openvino]" or use '
-            "--provider cpu"
-        ) from error
+        raise missing_openvino() from error
+
+
+def missing_openvino() -> UserError:
+    return UserError(
+        'expected the Python package openvino, found none; pip install "asap-export[openvino]" or use '
+        "--provider cpu"
+    )
 
 
 @cache

@@ -19,6 +19,7 @@ from asap_export.runtime.openvino_session import (
     Precision,
     StatefulSession,
     choose_precision,
+    missing_openvino,
 )
 from asap_export.runtime.padded_session import PaddedSession
 from asap_export.runtime.session import Session, Sessions
@@ -111,10 +112,7 @@ def _openvino_sessions(bundle: Bundle, precision: str, threads: int | None) -> S
 
 def _check_openvino(bundle: Bundle) -> None:
     if find_spec("openvino") is None:
-        raise UserError(
-            'expected the Python package openvino, found none; pip install "asap-export[openvino]" or use '
-            "--provider cpu"
-        )
+        raise missing_openvino()
     if not bundle.inlined_decoder:
         raise UserError(
             f"expected a decoder without functions in {bundle.path}, found none: an older version made it; "
