@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from asap_export.bench.records import BenchProvider, Contender
+from asap_export.bench.records import ON_HOST, BenchProvider, Contender
 from asap_export.bundle import Bundle
 from asap_export.errors import UserError
 from asap_export.pruning.config import PruningConfig
+from asap_export.runtime.openvino_session import choose_precision
+from asap_export.runtime.providers import choose_provider
 from asap_export.spec import ModelSpec
 
 __all__ = ["PEERS", "bundle_contenders", "peer_contenders", "sizes_of"]
@@ -17,24 +19,15 @@ PEERS = "transformers-sdpa"  # its attention; the one that prunes has its method
 
 
 def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu") -> list[Contender]:
-    """A contender for each bundle, by the name of its folder. Raises UserError where two have the same name, or
-    where they are of different models."""
-    contenders = []
-    for bundle in bundles:
-        manifest = bundle.manifest
-        quantized = f" int{manifest.quantization.bits}" if manifest.quantization else ""
-        contenders.append(
-            Contender(
-                name=bundle.path.resolve().name.removesuffix(".bundle"),
-                kind="bundle",
-                source=str(bundle.path),
-                family=f"bundle {manifest.dtype}{quantized}",
-                dtype=f"{manifest.dtype}{quantized}",
-                method=manifest.pruning.method,
-                pruning=asdict(manifest.pruning),
-                provider=provider,
-            )
-        )
+    """A contender for each bundle, by the name of its folder; for OpenVINO one more of each, in the precision that
+    this CPU is fast in: beside ONNX Runtime its times say something. Raises UserError where two have the same
+    name, where they are of different models, or where OpenVINO cannot run one."""
+    contenders = [_of_bundle(bundle, "cpu" if provider == "openvino" else provider) for bundle in bundles]
+    if provider == "openvino":
+        for bundle in bundles:
+            choose_provider(bundle, provider)
+        precision = choose_precision()
+        contenders += [_of_bundle(bundle, provider, precision) for bundle in bundles]
     for name, count in Counter(contender.name for contender in contenders).items():
         if count > 1:
             raise UserError(f"expected bundles of different names, found {count} called {name}; rename one")
@@ -45,6 +38,24 @@ def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu"
             f"expected bundles of one model, found different ones in {first} and {second}; measure them apart"
         )
     return contenders
+
+
+def _of_bundle(bundle: Bundle, provider: BenchProvider, precision: str | None = None) -> Contender:
+    """``precision``: what products are computed in, where that is not the bundle's dtype."""
+    manifest = bundle.manifest
+    quantized = f" int{manifest.quantization.bits}" if manifest.quantization else ""
+    dtype = f"{precision or manifest.dtype}{quantized}"
+    name = bundle.path.resolve().name.removesuffix(".bundle")
+    return Contender(
+        name=f"{name}-openvino" if precision else name,
+        kind="bundle",
+        source=str(bundle.path),
+        family=f"{'openvino' if precision else 'bundle'} {dtype}",
+        dtype=dtype,
+        method=manifest.pruning.method,
+        pruning=asdict(manifest.pruning),
+        provider=provider,
+    )
 
 
 def sizes_of(model: ModelSpec) -> tuple[str | int, ...]:
@@ -66,10 +77,10 @@ def peer_contenders(
             kind="transformers",
             source=str(checkpoint),
             family=PEERS,
-            dtype="fp32" if provider == "cpu" else dtype,
+            dtype="fp32" if provider in ON_HOST else dtype,
             method=used.method,
             pruning=asdict(used),
-            provider=provider,
+            provider="cpu" if provider in ON_HOST else provider,
         )
         for used in (PruningConfig(method="none"), pruning)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from asap_export.bench.contenders import PEERS, bundle_contenders, peer_contenders, sizes_of
 from asap_export.bench.prepare import Like, prepared
-from asap_export.bench.records import SCHEMA, Contender
+from asap_export.bench.records import ON_HOST, SCHEMA, Contender
 from asap_export.bench.request import BenchRequest, check_request
 from asap_export.bench.results import comparisons, contender_facts, curve_facts
 from asap_export.bench.room import fitting, fitting_curve
@@ -48,7 +48,7 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
         workload = asked.workload()
         curve = asked.curve(workload)
         fresh, note = True, None  # a GPU's memory is estimated by nobody: one process at a time has it
-        if request.provider == "cpu":
+        if request.provider in ON_HOST:
             contenders, fresh, note = fitting(request.cache_lengths, contenders, spec, workload, skipped)
         threads = request.threads or len(os.sched_getaffinity(0))
         plan = Plan(
@@ -57,10 +57,10 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
         )  # fmt: skip
         measured = measure(contenders, plan, progress)
         of_bundles = [contender for contender in contenders if contender.kind == "bundle"]
-        profiled = [replace(contender, kind="profiled") for contender in of_bundles]
+        profiled = [replace(each, kind="profiled") for each in of_bundles if each.provider == "cpu"]
         profiles = profile_each(profiled, plan, progress) if request.profile else None
         ours = _ours(of_bundles)
-        if request.provider == "cpu":
+        if request.provider in ON_HOST:
             curve = fitting_curve(curve, ours, spec, skipped)
         curves = measure_curve(ours, curve, plan, progress) if curve else []
     failed = [
@@ -90,7 +90,7 @@ def _subjects(
     if request.like is not None:
         listed = tuple(name.strip() for name in request.contenders.split(","))
         work = request.work or _cache_folder()
-        dtype = request.dtype or ("fp32" if request.provider == "cpu" else "fp16")
+        dtype = request.dtype or ("fp32" if request.provider in ON_HOST else "fp16")
         like = Like(request.like, request.scale, request.layers, dtype, listed, work)
         checkpoint, bundles = prepared(like, progress)
         return checkpoint if request.peers is not False else None, bundles

@@ -5,7 +5,7 @@ from typing import Literal
 
 from asap_export.pruning.config import Method
 
-__all__ = ["PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
+__all__ = ["ON_HOST", "PARTS", "SCHEMA", "SHOWN", "BenchProvider", "Contender", "Workload"]
 
 SCHEMA = 1  # of a measurement's JSON
 # Its parts that tables and plots show.
@@ -14,7 +14,8 @@ SHOWN = (
 )  # fmt: skip
 PARTS = ("preprocess", "vision", "embed", "prefill")  # of the time to first token, in order
 
-BenchProvider = Literal["cpu", "cuda", "tensorrt"]
+BenchProvider = Literal["cpu", "openvino", "cuda", "tensorrt"]
+ON_HOST: tuple[BenchProvider, ...] = ("cpu", "openvino")
 
 
 @dataclass(frozen=True)

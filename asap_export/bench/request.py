@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from asap_export.bench.records import BenchProvider
+from asap_export.bench.records import ON_HOST, BenchProvider
 from asap_export.cuda import compute_capabilities
 from asap_export.errors import UserError
 from asap_export.runtime.images import read_image
@@ -21,8 +21,8 @@ class BenchRequest:
     the folder ``work``, in ``dtype``, by default fp32 on the CPU and fp16 on a device. ``peers``: whether
     transformers takes part, None where its checkpoint is found; that is where the bundles' manifests say, or
     ``model``. ``image`` are files; without them pictures are drawn that have ``visual_tokens``. ``keep``
-    replaces the budget of the first bundle that prunes. ``provider`` runs the bundles; transformers computes
-    on the same device. ``command`` is what the results say they come from.
+    replaces the budget of the first bundle that prunes. ``provider`` runs the bundles, OpenVINO beside ONNX
+    Runtime; transformers computes on the same device. ``command`` is what the results say they come from.
     """
 
     bundles: tuple[Path, ...] = ()
@@ -62,11 +62,11 @@ def check_request(request: BenchRequest) -> None:
     _check_numbers(request)
     for file in request.image:
         read_image(file)
-    if request.provider != "cpu" and request.profile:
+    if request.provider not in ON_HOST and request.profile:
         raise UserError(
             f"expected --profile on the CPU, found --provider {request.provider}; change one of them"
         )
-    if request.provider != "cpu" and not compute_capabilities():
+    if request.provider not in ON_HOST and not compute_capabilities():
         raise UserError(
             f"expected a CUDA device for --provider {request.provider}, found none; use --provider cpu"
         )

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from asap_export.bench.records import Contender, Workload
+from asap_export.bench.records import ON_HOST, Contender, Workload
 
 __all__ = ["main"]
 
@@ -74,7 +74,7 @@ def _runner(contender: Contender, threads: int, folder: Path) -> Any:
         from asap_export.bench.profiled import ProfiledRunner
 
         return ProfiledRunner(Path(contender.source), threads, folder)
-    memory, note = (resident, None) if contender.provider == "cpu" else _device_memory()
+    memory, note = (resident, None) if contender.provider in ON_HOST else _device_memory()
     if contender.kind == "transformers":
         import torch
 

@@ -159,7 +159,10 @@ _OPTIONS: dict[str, Any] = {
     "rounds": _option("--rounds", "Rounds that are counted; in each, everything is measured once.", "N"),
     "warmup": _option("--warmup", "Rounds to warm up with; they are not counted.", "N"),
     "threads": _option("--threads", "CPU threads of whatever is measured; one per core by default.", "N"),
-    "provider": _option("--provider", "What runs the bundles; transformers uses the same device."),
+    "provider": _option(
+        "--provider",
+        "What runs the bundles: cpu, openvino (beside cpu), cuda or tensorrt; transformers uses the same device.",
+    ),
     "profile": _option("--profile", "Say where the bundles' time goes, with ONNX Runtime's profiler."),
     "curve": _option(
         "--curve",

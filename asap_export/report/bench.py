@@ -97,7 +97,7 @@ def _memory(facts: Facts) -> Sheet:
     columns = (
         "memory, MB", "dtype", "at rest", "prefill above it", "prefill peak", "KV cache", "tera multiply-adds",
     )  # fmt: skip
-    on_device = facts["settings"].get("provider", "cpu") != "cpu"  # older files do not say
+    on_device = facts["settings"].get("provider", "cpu") not in ("cpu", "openvino")  # older files do not say
     note = "Memory of the CUDA device." if on_device else "Resident memory of the contender's own process."
     return Sheet("Memory and multiply-adds", columns, _per_contender(facts, cells), ["dtype"], note)
 

@@ -1,6 +1,7 @@
 """Graphs in OpenVINO, on its CPU plugin. Caches that only grow stay inside, where a step adds to them in place."""
 
 import importlib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -68,10 +69,15 @@ class OpenVinoSession:
 
 @dataclass
 class _Places:
-    """A request of OpenVINO's with caches inside, of which so many places are filled."""
+    """A request of OpenVINO's with caches [rows, kv_heads, filled, head_dim] inside, of numbers of ``itemsize``
+    bytes."""
 
     request: Any
     filled: int
+    rows: int
+    kv_heads: int
+    head_dim: int
+    itemsize: int
 
 
 class _Held(NamedTuple):
@@ -80,6 +86,16 @@ class _Held(NamedTuple):
 
     places: _Places
     length: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[B, Hkv, P, d] of each of them."""
+        return self.places.rows, self.places.kv_heads, self.length, self.places.head_dim
+
+    @property
+    def nbytes(self) -> int:
+        """Of each; OpenVINO may hold more places than are filled."""
+        return math.prod(self.shape) * self.places.itemsize
 
 
 class StatefulSession:
@@ -96,7 +112,7 @@ class StatefulSession:
         self._dtype = np.dtype(model.input(self._caches[0]).element_type.to_dtype())
         self._rows_from = next(_name(each) for each in model.inputs if _name(each) not in self._caches)
         _keep_inside(model, self._caches, self._rows_from)
-        kept = {"KV_CACHE_PRECISION": precision}
+        kept, self._itemsize = {"KV_CACHE_PRECISION": precision}, {"f32": 4, "bf16": 2}[precision]
         self._compiled = _compiled(model, file, precision, threads, kept)
         self.inputs = (
             tuple(_name(each) for each in self._compiled.inputs if _name(each) != _ROWS) + self._caches
@@ -137,12 +153,12 @@ class StatefulSession:
             arrays = {name: np.asarray(value) for name, value in caches.items()}
         request = self._compiled.create_infer_request()
         request.reset_state()
-        length = next(iter(arrays.values())).shape[2]
+        rows, kv_heads, length, head_dim = next(iter(arrays.values())).shape
         if length:
             openvino = _openvino()
             for name, state in _states(request).items():
                 state.state = openvino.Tensor(np.ascontiguousarray(arrays[name], np.float32))
-        return _Places(request, length)
+        return _Places(request, length, rows, kv_heads, head_dim, self._itemsize)
 
     def _arrays(self, held: _Held) -> dict[str, _Array]:
         states = _states(held.places.request)

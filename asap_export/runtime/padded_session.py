@@ -25,6 +25,15 @@ class _Held(NamedTuple):
     buffers: Buffers
     length: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[B, Hkv, capacity, d] of each of them."""
+        return next(iter(self.buffers.arrays.values())).shape
+
+    @property
+    def nbytes(self) -> int:
+        return next(iter(self.buffers.arrays.values())).nbytes
+
 
 @dataclass(frozen=True)
 class PaddedSession:

@@ -1,0 +1,49 @@
+"""Who takes part in a measurement, and under what name."""
+
+import pytest
+
+from asap_export.bench import contenders, resident
+from asap_export.bench.bundle_model import open_bundle
+from asap_export.bench.contenders import bundle_contenders, peer_contenders
+from asap_export.bench.records import Workload
+from asap_export.bench.staged import StagedRunner
+from asap_export.bench.workload import drawn_images
+from asap_export.bundle import Bundle
+from asap_export.model.anyres import TileGeometry
+from asap_export.pruning.config import PruningConfig
+from asap_export.runtime.openvino_session import choose_precision
+
+
+def test_openvino_is_measured_beside_onnx_runtime_and_names_its_precision(
+    pruned_bundle, dense_bundle, tmp_path, monkeypatch
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'asap-export[openvino]'")
+    monkeypatch.setattr(contenders, "choose_precision", lambda: "bf16")
+    bundles = [Bundle.open(path) for path in (pruned_bundle, dense_bundle)]
+    found = bundle_contenders(bundles, "openvino")
+    assert [(each.name, each.provider, each.dtype, each.family) for each in found] == [
+        ("pruned", "cpu", "fp32", "bundle fp32"),
+        ("dense", "cpu", "fp32", "bundle fp32"),
+        ("pruned-openvino", "openvino", "bf16", "openvino bf16"),
+        ("dense-openvino", "openvino", "bf16", "openvino bf16"),
+    ]
+    peers = peer_contenders(tmp_path, PruningConfig(), "fp32", "openvino")
+    assert {(each.provider, each.dtype) for each in peers} == {("cpu", "fp32")}
+
+
+def test_a_bundle_in_openvino_goes_on_from_any_length(pruned_bundle, tmp_path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'asap-export[openvino]'")
+    model = open_bundle(pruned_bundle, 1, "openvino")
+    images = drawn_images(tmp_path, 100, 1, TileGeometry.of(model.spec))
+    runner = StagedRunner(model, resident)
+    sample = runner.prefill(Workload(tuple(map(str, images)), "What is it?", 100, 9, 20), 4)
+    assert len(sample["decode"]) == 3
+    spec, late = model.spec, {"f32": 4, "bf16": 2}[choose_precision()]
+    early_layers = model.model.bundle.manifest.pruning.prune_after
+    per_token = 4 * early_layers + late * (
+        spec.layers - early_layers
+    )  # bytes of a key's number, in all layers
+    assert sample["kv_bytes"] == 2 * (20 + 9) * spec.kv_heads * spec.head_dim * per_token
+    assert sample["kv_held_bytes"] >= sample["kv_bytes"]
+    runner.cache(7)
+    assert len(runner.decode(7, 2)) == len(runner.decode(7, 2)) == 2
