@@ -27,7 +27,8 @@ def write_inlined_decoder(folder: Path, pruning: PruningConfig) -> None:
     whole = onnx.load(folder / "decoder.onnx", load_external_data=False)
     parts = split_decoder(whole, [0, pruning.prune_after]) if pruning.prunes else (whole,)
     files = INLINED_PARTS if pruning.prunes else (INLINED_WHOLE,)
-    models = [inline_local_functions(part) for part in (*map(_skipping_the_cut, parts[:-1]), parts[-1])]
+    models = [inline_local_functions(_skipping_the_cut(part)) for part in parts[:-1]]
+    models.append(inline_local_functions(parts[-1]))
     _add_masks(models[-1])
     for file, model in zip(files, models, strict=True):
         onnx.save(model, folder / file)

@@ -21,7 +21,8 @@ def test_a_graph_runs(pruned_bundle: Path, graph: str) -> None:
 def test_every_form_of_the_decoder_runs(fixture: str, request: pytest.FixtureRequest) -> None:
     bundle = request.getfixturevalue(fixture)
     for file in sorted(bundle.glob("decoder*.onnx")):
-        if file.name == "decoder.cpu.onnx":  # its caches may be longer than what they hold
+        # Caches of the first may be longer than what they hold; the others take what parts hand on.
+        if file.name == "decoder.cpu.onnx" or ".early." in file.name or ".late." in file.name:
             continue
         command = [POLYGRAPHY, "run", file.name, "--onnxrt", "--data-loader-script", f"{EXAMPLE}:decoder"]
         done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=120)

@@ -26,7 +26,7 @@ def test_the_answer_is_on_stdout_and_what_it_took_on_stderr(
     assert done.stdout.strip() and done.stdout.endswith("\n")
     cut, line = done.stderr.splitlines()
     assert cut == "note: cut at --max-new-tokens 6; raise it for more"
-    assert re.fullmatch(r"45 of 268 visual tokens, first token \d+\.\d\d s, [\d.]+ tokens/s, cpu", line)
+    assert re.fullmatch(r"45 of 268 visual tokens, first token \d+\.\d\d s, [\d.,]+ tokens/s, cpu", line)
     assert run("run", pruned_bundle, "--image", MAT, *QUESTION, "--no-stream").stdout == done.stdout
 
 
@@ -82,7 +82,10 @@ def test_sampling_with_a_seed_repeats_itself(pruned_bundle: Path) -> None:
         (["--image", str(MAT), "--image", str(MAT), "--prompt", "<image>?"], "found 1 for 2 images"),
         ([], "expected --prompt TEXT, found none"),
         (["--prompt", "What?", "--provider", "tensorrt"], "expected TensorRT engines"),
-        (["--prompt", "What?", "--provider", "npu"], "is not one of 'auto', 'cpu', 'cuda', 'tensorrt'"),
+        (
+            ["--prompt", "What?", "--provider", "npu"],
+            "is not one of 'auto', 'cpu', 'openvino', 'cuda', 'tensorrt'",
+        ),
         (["--prompt", "What? " * 5000], "expected at most"),
     ],
     ids=lambda case: "" if isinstance(case, str) else " ".join(case)[:40],

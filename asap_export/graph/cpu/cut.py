@@ -155,11 +155,16 @@ def _hidden(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, ir.Value]:
         before, after = last.inputs[0], last.outputs[0]
     else:
         nodes = list(graph)
-        norm = next(node for node in nodes[nodes.index(last) :] if node.op_type == "RMSNormalization")
-        after = norm.inputs[0]
+        behind = (node for node in nodes[nodes.index(last) :] if node.op_type == "RMSNormalization")
+        norm = next(behind, None)  # none in a part that ends with the cut
+        after = norm.inputs[0] if norm is not None else _handed_on(graph)
         before = producer_of(after).inputs[0]  # of the GatherND
     assert before is not None and after is not None
     return before, after
+
+
+def _handed_on(graph: ir.Graph) -> ir.Value:
+    return next(value for value in graph.outputs if str(value.name).startswith("hidden_states."))
 
 
 def _named(values: Iterable[ir.Value], name: str) -> ir.Value:
