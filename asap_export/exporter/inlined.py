@@ -55,7 +55,7 @@ def _skipping_the_cut(part: onnx.ModelProto) -> onnx.ModelProto:
 
 def _add_masks(model: onnx.ModelProto) -> None:
     """Masks that say True or False become numbers to add to scores: with caches inside, OpenVINO's attention takes
-    ten times as long with the former.
+    much longer with the former.
 
     Hidden places get half of the lowest number: a score may be added to it, and a row in which all is hidden,
     which nobody reads, is no NaN.

@@ -21,7 +21,7 @@ __all__ = ["OpenVinoSession", "Precision", "StatefulSession", "choose_precision"
 Precision = Literal["auto", "f32", "bf16"]
 
 _Array = npt.NDArray[Any]
-_CACHE = "past_key_values."
+_CACHE, _PRESENT = "past_key_values.", "present."
 _ROWS = (
     "beam_idx"  # OpenVINO's name: which row of a cache each row goes on from; its attention wants to be asked
 )
@@ -58,10 +58,12 @@ class OpenVinoSession:
         inputs: Mapping[str, Tensor],
         on_host: Collection[str] = (),
         into: Mapping[str, Tensor] | None = None,
+        behind: int = 0,
     ) -> dict[str, Tensor]:
+        """As ``Session`` has it; of caches the places ``behind`` so many alone."""
         assert not into, "OpenVINO keeps its caches where it made them"
         with self._lock:
-            return _run(self._request, self._compiled, inputs)
+            return _run(self._request, self._compiled, inputs, behind)
 
     def longest(self, name: str, axis: int) -> int | None:
         return None
@@ -225,15 +227,17 @@ def _not_loaded(file: Path, error: RuntimeError) -> UserError:
     return UserError(f"expected a graph for OpenVINO {version} in {file}, found: {said[:300]}")
 
 
-def _run(request: Any, compiled: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All outputs, copied: the next run writes over OpenVINO's own."""
+def _run(request: Any, compiled: Any, inputs: Mapping[str, Tensor], behind: int = 0) -> dict[str, Tensor]:
+    """All outputs, of caches the places ``behind`` so many, copied: the next run writes over OpenVINO's own."""
     wanted = {_name(each) for each in compiled.inputs}
     given = {name: np.asarray(value, order="C") for name, value in inputs.items() if name in wanted}
     request.infer(given, share_inputs=True)
     outputs: dict[str, Tensor] = {}
     for number, output in enumerate(compiled.outputs):
-        array = np.array(request.get_output_tensor(number).data)
-        outputs |= dict.fromkeys(output.names, array)  # some have another one's names too
+        array = request.get_output_tensor(number).data
+        if behind and any(name.startswith(_PRESENT) for name in output.names):
+            array = array[:, :, behind:]
+        outputs |= dict.fromkeys(output.names, np.array(array))  # some have another one's names too
     return outputs
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.cache import present_name
-from asap_export.runtime.session import Session, Tensor
+from asap_export.runtime.openvino_session import OpenVinoSession
+from asap_export.runtime.session import Tensor
 
 __all__ = ["PaddedSession"]
 
@@ -44,7 +45,7 @@ class PaddedSession:
     that grow.
     """
 
-    session: Session
+    session: OpenVinoSession
     inputs: tuple[str, ...]
     caches: tuple[str, ...]
 
@@ -67,7 +68,7 @@ class PaddedSession:
         for name in {own, _MASK}:
             places = given[name].shape[1] - new
             given[name] = _widened(given[name], places, before + (behind if name == own else 0))
-        outputs = self.session.run(given | held.buffers.arrays)
+        outputs = self.session.run(given | held.buffers.arrays, behind=held.buffers.capacity)
         outputs["kept_index"] = outputs["kept_index"] - before
         return outputs | self._grown(held, outputs, new, on_host)
 
@@ -88,10 +89,7 @@ class PaddedSession:
         self, held: _Held, outputs: Mapping[str, _Array], new: int, on_host: Collection[str]
     ) -> dict[str, Tensor]:
         """Caches with what the run has added to them: the tokens that were kept, or all new ones."""
-        added = {
-            name: outputs[present_name(name)][:, :, held.buffers.capacity :][:, :, -new:]
-            for name in self.caches
-        }
+        added = {name: outputs[present_name(name)][:, :, -new:] for name in self.caches}
         length = held.length + added[self.caches[0]].shape[2]
         buffers = held.buffers.claimed(held.length, length)
         for name, tokens in added.items():
