@@ -18,6 +18,7 @@ openvino = pytest.importorskip(
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 MAT, SIGN, TOWER = IMAGES / "mat.png", IMAGES / "sign.png", IMAGES / "tower.png"
+pytestmark = pytest.mark.slow  # bundles come by way of a fixture of this file
 BUNDLES = ["pruned_bundle", "dense_bundle", "untrimmed_bundle"]
 
 
