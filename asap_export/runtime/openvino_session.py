@@ -22,9 +22,9 @@ Precision = Literal["auto", "f32", "bf16"]
 
 _Array = npt.NDArray[Any]
 _CACHE, _PRESENT = "past_key_values.", "present."
-_ROWS = (
-    "beam_idx"  # OpenVINO's name: which row of a cache each row goes on from; its attention wants to be asked
-)
+# OpenVINO's name for which row of a cache each row goes on from; its attention wants to be told.
+_ROWS = "beam_idx"
+_UNKNOWN = -1
 
 
 def choose_precision(precision: Precision = "auto") -> str:
@@ -116,9 +116,8 @@ class StatefulSession:
         _keep_inside(model, self._caches, self._rows_from)
         kept, self._itemsize = {"KV_CACHE_PRECISION": precision}, {"f32": 4, "bf16": 2}[precision]
         self._compiled = _compiled(model, file, precision, threads, kept)
-        self.inputs = (
-            tuple(_name(each) for each in self._compiled.inputs if _name(each) != _ROWS) + self._caches
-        )
+        others = (_name(each) for each in self._compiled.inputs)
+        self.inputs = (*(name for name in others if name != _ROWS), *self._caches)
         self._lock = Lock()
 
     def run(
@@ -133,8 +132,9 @@ class StatefulSession:
             given = {name: value for name, value in inputs.items() if name not in self._caches}
             rows, new = np.shape(given[self._rows_from])[:2]
             given[_ROWS] = np.arange(rows, dtype=np.int32)
+            past, places.filled = places.filled, _UNKNOWN  # a run that is broken off may have added to them
             outputs = _run(places.request, self._compiled, given)
-            places.filled += new
+            places.filled = past + new
             held = _Held(places, places.filled)
             outputs |= {present_name(name): held for name in self._caches}
             if any(present_name(name) in on_host for name in self._caches):

@@ -72,6 +72,32 @@ def test_several_go_on_from_one_place(loaded) -> None:
     assert told[0][0] == told[0][2]
 
 
+def test_a_run_that_is_broken_off_leaves_no_trace(loaded, monkeypatch) -> None:
+    """Ctrl-C comes when OpenVINO returns: it has added to its caches, and nobody has taken note."""
+    run, left = openvino_session._run, [0]
+
+    def broken_off(request, *given):
+        left[0] -= 1
+        outputs = run(request, *given)
+        if not left[0]:
+            raise KeyboardInterrupt
+        return outputs
+
+    said = []
+    for model in loaded:
+        chat = model.chat()
+        chat.ask([MAT], "What is it?", max_new_tokens=3)
+        if model.provider == "openvino":
+            for moment in (2, 3, 6):  # of the prompt, before the cut and behind it; of a step, behind it
+                left[0] = moment
+                with monkeypatch.context() as patched:
+                    patched.setattr(openvino_session, "_run", broken_off)
+                    with pytest.raises(KeyboardInterrupt):
+                        chat.ask([], "Is it red?", max_new_tokens=5)
+        said.append(chat.ask([], "Is it red?", max_new_tokens=5).token_ids)
+    assert said[0] == said[1]
+
+
 def test_caches_may_be_arrays_too(loaded) -> None:
     inside, outside = loaded
     rng, width = np.random.default_rng(2), inside.spec.hidden_size
