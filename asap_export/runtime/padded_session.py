@@ -39,15 +39,18 @@ class _Held(NamedTuple):
 @dataclass(frozen=True)
 class PaddedSession:
     """A ``Session`` that runs another one at rounded lengths, with masks over what it adds; device tensors of
-    ``caches`` are handles.
+    caches are handles.
 
     New tokens are padded on the left, as rows of a batch are, if they are not yet; caches on the right, in buffers
     that grow.
     """
 
     session: OpenVinoSession
-    inputs: tuple[str, ...]
-    caches: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what it takes."""
+        return self.session.inputs
 
     def run(
         self,
@@ -58,11 +61,10 @@ class PaddedSession:
         assert not into, "OpenVINO keeps its caches where it made them"
         held = self._held(inputs)
         new = inputs["inputs_embeds"].shape[1]
-        whole = new > 1 and bool(
-            inputs[_MASK][:, -new:].all()
-        )  # padding that is there may be kept to fill a row
+        # A row that is padded already may keep padding to be as long as another: there must be no more of it.
+        whole = new > 1 and bool(inputs[_MASK][:, -new:].all())
         behind, before = held.buffers.capacity - held.length, -new % _GRANULE if whole else 0
-        given = {name: inputs[name] for name in self.inputs if name not in self.caches}
+        given = {name: inputs[name] for name in self.inputs if name not in self.session.caches}
         given |= {name: _widened(given[name], 0, before) for name in _NEW}
         own = _EARLY_MASK if _EARLY_MASK in given else _MASK  # the mask of these caches
         for name in {own, _MASK}:
@@ -76,12 +78,14 @@ class PaddedSession:
         return self.session.longest(name, axis)
 
     def _held(self, inputs: Mapping[str, Tensor]) -> _Held:
-        first = inputs[self.caches[0]]
+        first = inputs[self.session.caches[0]]
         if isinstance(first, _Held):
             return first
         rows, kv_heads, length, head_dim = first.shape
-        buffers = Buffers.empty(self.caches, rows, kv_heads, head_dim, first.dtype, length).claimed(0, length)
-        for name in self.caches:
+        buffers = Buffers.empty(self.session.caches, rows, kv_heads, head_dim, first.dtype, length).claimed(
+            0, length
+        )
+        for name in self.session.caches:
             buffers.write(name, 0, inputs[name])
         return _Held(buffers, length)
 
@@ -89,15 +93,15 @@ class PaddedSession:
         self, held: _Held, outputs: Mapping[str, _Array], new: int, on_host: Collection[str]
     ) -> dict[str, Tensor]:
         """Caches with what the run has added to them: the tokens that were kept, or all new ones."""
-        added = {name: outputs[present_name(name)][:, :, -new:] for name in self.caches}
-        length = held.length + added[self.caches[0]].shape[2]
+        added = {name: outputs[present_name(name)][:, :, -new:] for name in self.session.caches}
+        length = held.length + added[self.session.caches[0]].shape[2]
         buffers = held.buffers.claimed(held.length, length)
         for name, tokens in added.items():
             buffers.write(name, held.length, tokens)
-        wanted = [name for name in self.caches if present_name(name) in on_host]
+        wanted = [name for name in self.session.caches if present_name(name) in on_host]
         content = buffers.content(length, wanted)
         grown = _Held(buffers, length)
-        return {present_name(name): content.get(name, grown) for name in self.caches}
+        return {present_name(name): content.get(name, grown) for name in self.session.caches}
 
 
 def _widened(array: _Array, place: int, count: int) -> _Array:

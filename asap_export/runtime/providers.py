@@ -101,12 +101,12 @@ def _openvino_sessions(bundle: Bundle, precision: str, threads: int | None) -> S
         return OpenVinoSession(bundle.graph_path(graph), precision, threads)
 
     *early, late = bundle.inlined_decoder
-    links = []
-    for part in (OpenVinoSession(file, precision, threads) for file in early):
-        links.append(Link(PaddedSession(part, part.inputs, part.caches), part.inputs))
-    last = StatefulSession(late, precision, threads)
-    links.append(Link(last, last.inputs))
-    decoder = ChainedSession(links, [tensor.name for tensor in bundle.manifest.graphs["decoder"].outputs])
+    parts: tuple[PaddedSession | StatefulSession, ...] = (
+        *(PaddedSession(OpenVinoSession(file, precision, threads)) for file in early),
+        StatefulSession(late, precision, threads),
+    )
+    outputs = [tensor.name for tensor in bundle.manifest.graphs["decoder"].outputs]
+    decoder = ChainedSession([Link(part, part.inputs) for part in parts], outputs)
     return Sessions(plain("vision_encoder"), plain("embed_tokens"), decoder)
 
 
