@@ -10,7 +10,7 @@ import numpy as np
 
 from asap_export.errors import UserError
 
-__all__ = ["check_path", "check_types"]
+__all__ = ["check_count", "check_path", "check_types"]
 
 
 def check_types(record: Any, but: Collection[str] = ()) -> None:
@@ -43,6 +43,14 @@ def check_path(name: str, value: object) -> None:
     if not isinstance(value, str | PathLike):
         raise UserError(
             f"expected {_option(name)} as text or a path, found a value of type {type(value).__name__}; convert it"
+        )
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise UserError unless a value is a whole number; True is none."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise UserError(
+            f"expected {_option(name)} as int, found a value of type {type(value).__name__}; convert it"
         )
 
 

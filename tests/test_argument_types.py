@@ -58,3 +58,11 @@ def test_what_is_no_path() -> None:
         asap_export.load(5)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"^expected model as text or a path, found a value of type bytes;"):
         asap_export.export(b"demo")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("threads", "kind"), [(2.5, "float"), ("2", "str"), (True, "bool")])
+def test_threads_that_are_no_number(threads: Any, kind: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^expected threads as int, found a value of type {kind}; convert it$"
+    ):
+        asap_export.load("demo.bundle", threads=threads)

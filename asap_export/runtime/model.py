@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import numpy.typing as npt
 
-from asap_export.argument_types import check_path
+from asap_export.argument_types import check_count, check_path
 from asap_export.bundle import Bundle
 from asap_export.bundle.manifest import EngineGraph
 from asap_export.errors import UserError
@@ -53,6 +53,8 @@ def load(
     damaged, the provider cannot run it, or memory cannot hold its weights even as stored.
     """
     check_path("path", path)
+    if threads is not None:
+        check_count("threads", threads)
     bundle = Bundle.open(path)
     check_precision(provider, precision)
     chosen = choose_provider(bundle, provider)
