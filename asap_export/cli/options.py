@@ -51,7 +51,7 @@ ProviderOption = Annotated[
         "--provider",
         metavar="NAME",
         help="What runs the graphs: cpu or cuda (ONNX Runtime), openvino, tensorrt (the bundle's engines), or "
-        "auto: the engines, cuda or cpu, the first that is here.",
+        "auto: the engines, cuda or cpu, the first that is here, never openvino.",
     ),
 ]
 PrecisionOption = Annotated[
@@ -59,7 +59,8 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="TYPE",
-        help="What OpenVINO computes products in: f32, bf16, or auto, in which this CPU is fast.",
+        help="With --provider openvino, what it computes products in: f32, bf16, or auto: bf16 where this CPU has "
+        "instructions for it.",
     ),
 ]
 Keep = Annotated[
