@@ -15,8 +15,8 @@ from rich.text import Text
 __all__ = ["environment_facts", "environment_table"]
 
 PACKAGES = (
-    "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino",
-    "polygraphy", "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "huggingface_hub", "tokenizers",
+    "asap-export", "torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
+    "openvino", "polygraphy", "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "huggingface_hub", "tokenizers",
     "pillow",
 )  # fmt: skip
 
