@@ -43,6 +43,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--parts", default=",".join(PARTS), help="separated by commas; default: all")
     parser.add_argument("--bundle", type=Path, help="instead of the demo, for onnxruntime and tensorrt")
+    parser.add_argument(
+        "--work", type=Path, help="folder that keeps the bundles of bench; default: none does"
+    )
     parser.add_argument("--layers", type=int, help="of the model of Vicuna 7B's shape, by default all 32")
     parser.add_argument("--rounds", type=int, help="counted runs of each measurement; default 10")
     parser.add_argument(
@@ -82,7 +85,7 @@ def run_child(options: argparse.Namespace) -> None:
         return
     device = "cpu" if options.rehearse else "cuda"
     module, function = PARTS[options.child]
-    setting = Setting(device, options.layers, options.rounds, options.bundle)
+    setting = Setting(device, options.layers, options.rounds, options.bundle, options.work)
     getattr(importlib.import_module(module), function)(setting, Steps(options.into))
 
 

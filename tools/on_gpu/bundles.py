@@ -21,6 +21,11 @@ ENGINES: dict[str, dict[str, Any]] = {
     "fp16, dense": {"dtype": "fp16", "dense": True},
     "bf16": {"dtype": "bf16"},
 }
+# Further forms of the bundle for ONNX Runtime.
+PROVIDER_FORMS: dict[str, dict[str, Any]] = {
+    "fp16, dense": {"dtype": "fp16", "dense": True},
+    "int4": {"dtype": "fp16", "int4": True},
+}
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 # What parity and runtime import beyond PyTorch and transformers.
 NEEDED = (
@@ -45,7 +50,8 @@ def measure_onnxruntime(setting: Setting, steps: Steps) -> None:
         return
     for dtype in ("fp16", "fp32", "bf16"):
         steps.run(f"demo, {dtype}", lambda dtype=dtype: _demo(setting, "cuda", dtype=dtype))
-    steps.run("demo, fp16, dense", lambda: _demo(setting, "cuda", dtype="fp16", dense=True))
+    for form, options in PROVIDER_FORMS.items():
+        steps.run(f"demo, {form}", lambda options=options: _demo(setting, "cuda", **options))
 
 
 def measure_tensorrt(setting: Setting, steps: Steps) -> None:
@@ -94,13 +100,18 @@ def _installed(flavor: str, setting: Setting) -> dict[str, Any]:
     return {"said": f"{flavor} {trt.__version__}"}
 
 
-def _demo(setting: Setting, provider: str, dense: bool = False, **options: Any) -> dict[str, Any]:
+def _demo(
+    setting: Setting, provider: str, dense: bool = False, int4: bool = False, **options: Any
+) -> dict[str, Any]:
     """Export the built-in checkpoint and check the bundle."""
     from asap_export.exporter import ExportRequest, export
     from asap_export.pruning.config import PruningConfig
+    from asap_export.spec import Quantization
 
     if dense:
         options["pruning"] = PruningConfig(method="none")
+    if int4:
+        options["quantization"] = Quantization()
     with tempfile.TemporaryDirectory() as folder:
         bundle = export(ExportRequest(output=Path(folder) / "demo.bundle", **options)).bundle
         return _checked(bundle.path, setting, provider)

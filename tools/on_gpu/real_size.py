@@ -1,13 +1,14 @@
 """Part ``bench``: bundles and transformers at a public model's size, with random weights."""
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from on_gpu.answers import LIKE
 from on_gpu.steps import Setting, Steps
 
-ROUNDS = 1  # each opens every model anew, and the report has to end within ten minutes
+ROUNDS = 2  # each opens every model anew, and the report has to end within ten minutes
 
 
 def measure(setting: Setting, steps: Steps) -> None:
@@ -22,7 +23,7 @@ def measure_like(setting: Setting) -> dict[str, Any]:
     size: dict[str, Any] = {"layers": setting.layers, "provider": "cuda"}
     if setting.rehearsal:
         size = {"layers": setting.layers or 3, "scale": 0.02}
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(setting.work) if setting.work else tempfile.TemporaryDirectory() as folder:
         facts = bench(
             BenchRequest(
                 like=LIKE,

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 class Setting(NamedTuple):
     """What is measured: on PyTorch's ``device``, ``layers`` of the model of real size (None: all), ``rounds`` that
-    count, and the user's bundle."""
+    count, the user's bundle, and the folder that keeps what was made for ``bench`` (None: none)."""
 
     device: str
     layers: int | None
     rounds: int
     bundle: Path | None
+    work: Path | None = None
 
     @property
     def rehearsal(self) -> bool:
