@@ -4,6 +4,7 @@ from asap_export.bundle.errors import BundleError
 from asap_export.bundle.folder import (
     CHAT_TEMPLATE,
     INLINED_PARTS,
+    INLINED_STEP,
     INLINED_WHOLE,
     MANIFEST,
     TOKENIZER,
@@ -35,6 +36,7 @@ from asap_export.bundle.writer import BundleWriter, add_engine, utc_now
 __all__ = [
     "CHAT_TEMPLATE",
     "INLINED_PARTS",
+    "INLINED_STEP",
     "INLINED_WHOLE",
     "MANIFEST",
     "SCHEMA_VERSION",

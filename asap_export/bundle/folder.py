@@ -16,6 +16,7 @@ from asap_export.progress import ProgressCallback, no_progress
 __all__ = [
     "CHAT_TEMPLATE",
     "INLINED_PARTS",
+    "INLINED_STEP",
     "INLINED_WHOLE",
     "MANIFEST",
     "PARITY",
@@ -33,9 +34,11 @@ PARITY = "parity.json"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights/"
-# The decoder without functions of its own, in two graphs where tokens are pruned: before and behind the cut.
+# The decoder without functions of its own, in two graphs where tokens are pruned: before and behind the cut. The
+# first one has another form for steps, in which nothing is cut.
 INLINED_WHOLE = "decoder.inlined.onnx"
 INLINED_PARTS = "decoder.early.inlined.onnx", "decoder.late.inlined.onnx"
+INLINED_STEP = "decoder.early.step.inlined.onnx"
 PARTIAL = ".partial-"  # in the name of a folder that is still being written
 
 _State = tuple[int, ...] | None  # which file it is, and since when; None for none
@@ -124,6 +127,11 @@ class Bundle:
             if all(name in self.manifest.files for name in files):
                 return tuple(self.path / name for name in files)
         return ()
+
+    @property
+    def inlined_step(self) -> Path | None:
+        """The first of ``inlined_decoder`` for steps, with the same inputs and outputs; None where none is."""
+        return self.path / INLINED_STEP if INLINED_STEP in self.manifest.files else None
 
     def engines(self, graph: EngineGraph, flavor: Flavor) -> tuple[EngineInfo, ...]:
         """The engine of a graph, or the engines of all its parts in the order in which they run.

@@ -2,7 +2,8 @@
 
 Where tokens are pruned it is two graphs, cut where the method cuts, as engines are. The caches of the second one
 only grow, so a runtime can keep them inside. And OpenVINO computes everything in float32 that rotary angles depend
-on, which behind the cut is all that is before it: in two graphs it sees no dependence.
+on, which behind the cut is all that is before it: in two graphs it sees no dependence. Before the cut, too, caches
+only grow in steps, for which there is a graph of its own.
 """
 
 from pathlib import Path
@@ -14,8 +15,10 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
-from asap_export.bundle import INLINED_PARTS, INLINED_WHOLE
+from asap_export.bundle import INLINED_PARTS, INLINED_STEP, INLINED_WHOLE
 from asap_export.engine.split import split_decoder
+from asap_export.graph.cpu.cut import leave_cut_out
+from asap_export.graph.cpu.functions import complete
 from asap_export.graph.cuda import lower_for_cuda
 from asap_export.pruning.config import PruningConfig
 
@@ -25,14 +28,18 @@ __all__ = ["write_inlined_decoder"]
 def write_inlined_decoder(folder: Path, pruning: PruningConfig) -> None:
     """Make the inlined decoder of ``decoder.onnx`` in ``folder``, whose weights it reads."""
     whole = onnx.load(folder / "decoder.onnx", load_external_data=False)
-    parts = split_decoder(whole, [0, pruning.prune_after]) if pruning.prunes else (whole,)
-    files = INLINED_PARTS if pruning.prunes else (INLINED_WHOLE,)
-    models = [inline_local_functions(_skipping_the_cut(part)) for part in parts[:-1]]
-    models.append(inline_local_functions(parts[-1]))
-    _add_masks(models[-1])
-    for file, model in zip(files, models, strict=True):
-        _check(model)
-        onnx.save(model, folder / file)
+    if pruning.prunes:
+        early, late = split_decoder(whole, [0, pruning.prune_after])
+        models = dict(zip(INLINED_PARTS, (_skipping_the_cut(early), late), strict=True))
+        models[INLINED_STEP] = _without_the_cut(early)
+    else:
+        models = {INLINED_WHOLE: whole}
+    for file, model in models.items():
+        inlined = inline_local_functions(model)
+        if file != INLINED_PARTS[0]:  # its caches do not stay inside
+            _add_masks(inlined)
+        _check(inlined)
+        onnx.save(inlined, folder / file)
 
 
 def _check(model: onnx.ModelProto) -> None:
@@ -50,6 +57,14 @@ def _skipping_the_cut(part: onnx.ModelProto) -> onnx.ModelProto:
     """A part in which nothing of the cut runs where nothing is cut, as in steps."""
     model = ir.from_proto(part)
     lower_for_cuda(model)
+    return ir.to_proto(model)
+
+
+def _without_the_cut(part: onnx.ModelProto) -> onnx.ModelProto:
+    """A part that takes steps alone."""
+    model = ir.from_proto(part)
+    leave_cut_out(model.graph)
+    complete(model)
     return ir.to_proto(model)
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from asap_export.errors import UserError
 from asap_export.runtime.cache import present_name
+from asap_export.runtime.held_caches import HeldCaches, cache_arrays
 from asap_export.runtime.session import Tensor
 
 __all__ = ["OpenVinoSession", "Precision", "StatefulSession", "choose_precision", "missing_openvino"]
@@ -72,7 +73,7 @@ class OpenVinoSession:
 @dataclass
 class _Places:
     """A request of OpenVINO's with caches [rows, kv_heads, filled, head_dim] inside, of numbers of ``itemsize``
-    bytes."""
+    bytes, by the decoder's inputs ``names``, whose type is ``dtype``."""
 
     request: Any
     filled: int
@@ -80,9 +81,12 @@ class _Places:
     kv_heads: int
     head_dim: int
     itemsize: int
+    names: Collection[str]
+    dtype: np.dtype[Any]
 
 
-class _Held(NamedTuple):
+@dataclass(frozen=True)
+class _Held(HeldCaches):
     """The first ``length`` places of these caches, which never change; what lies behind them belongs to the first
     run that goes on from there."""
 
@@ -91,13 +95,18 @@ class _Held(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[B, Hkv, P, d] of each of them."""
         return self.places.rows, self.places.kv_heads, self.length, self.places.head_dim
 
     @property
     def nbytes(self) -> int:
-        """Of each; OpenVINO may hold more places than are filled."""
-        return math.prod(self.shape) * self.places.itemsize
+        return math.prod(self.shape) * self.places.itemsize  # OpenVINO may hold more places than are filled
+
+    def arrays(self) -> dict[str, _Array]:
+        states = _states(self.places.request)
+        return {
+            name: np.asarray(states[name].state.data)[:, :, : self.length].astype(self.places.dtype)
+            for name in self.places.names
+        }
 
 
 class StatefulSession:
@@ -138,7 +147,7 @@ class StatefulSession:
             held = _Held(places, places.filled)
             outputs |= {present_name(name): held for name in self._caches}
             if any(present_name(name) in on_host for name in self._caches):
-                outputs |= {present_name(name): array for name, array in self._arrays(held).items()}
+                outputs |= {present_name(name): array for name, array in held.arrays().items()}
             return outputs
 
     def longest(self, name: str, axis: int) -> int | None:
@@ -147,12 +156,9 @@ class StatefulSession:
     def _continued(self, caches: Mapping[str, Tensor]) -> _Places:
         """A request that holds these caches and no more."""
         first = next(iter(caches.values()))
-        if isinstance(first, _Held):
-            if first.places.filled == first.length:
-                return first.places
-            arrays = self._arrays(first)
-        else:
-            arrays = {name: np.asarray(value) for name, value in caches.items()}
+        if isinstance(first, _Held) and first.places.filled == first.length:
+            return first.places
+        arrays = cache_arrays(caches)
         request = self._compiled.create_infer_request()
         request.reset_state()
         rows, kv_heads, length, head_dim = next(iter(arrays.values())).shape
@@ -160,14 +166,7 @@ class StatefulSession:
             openvino = _openvino()
             for name, state in _states(request).items():
                 state.state = openvino.Tensor(np.ascontiguousarray(arrays[name], np.float32))
-        return _Places(request, length, rows, kv_heads, head_dim, self._itemsize)
-
-    def _arrays(self, held: _Held) -> dict[str, _Array]:
-        states = _states(held.places.request)
-        return {
-            name: np.asarray(states[name].state.data)[:, :, : held.length].astype(self._dtype)
-            for name in self._caches
-        }
+        return _Places(request, length, rows, kv_heads, head_dim, self._itemsize, self._caches, self._dtype)
 
 
 def _check_threads(threads: int | None) -> None:

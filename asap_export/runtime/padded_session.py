@@ -1,18 +1,19 @@
-"""The part of a decoder before the cut, at few lengths: OpenVINO compiles its attention anew for every one."""
+"""The part of a decoder before the cut: prompts by a graph that cuts, steps by one whose caches stay inside."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asap_export.runtime.buffers import Buffers
 from asap_export.runtime.cache import present_name
-from asap_export.runtime.openvino_session import OpenVinoSession
+from asap_export.runtime.held_caches import HeldCaches, cache_arrays
+from asap_export.runtime.openvino_session import OpenVinoSession, StatefulSession
 from asap_export.runtime.session import Tensor
 
-__all__ = ["PaddedSession"]
+__all__ = ["EarlySession", "PaddedSession"]
 
 _Array = npt.NDArray[Any]
 _GRANULE = 64  # tokens; a prompt is padded to a multiple of it
@@ -20,7 +21,35 @@ _NEW = ("inputs_embeds", "position_ids", "visual_mask")  # [B, T, ...]
 _MASK, _EARLY_MASK = "attention_mask", "early_attention_mask"
 
 
-class _Held(NamedTuple):
+@dataclass(frozen=True)
+class EarlySession:
+    """A ``Session`` that feeds prompts to one and single tokens to another, whose graph has no cut; device tensors
+    of caches are the handles of either."""
+
+    prompts: "PaddedSession"
+    steps: StatefulSession
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what it takes."""
+        return self.prompts.inputs
+
+    def run(
+        self,
+        inputs: Mapping[str, Tensor],
+        on_host: Collection[str] = (),
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        visual = np.asarray(inputs["visual_mask"])
+        steps = visual.shape[1] == 1 and not visual.any()
+        return (self.steps if steps else self.prompts).run(inputs, on_host, into)
+
+    def longest(self, name: str, axis: int) -> int | None:
+        return None
+
+
+@dataclass(frozen=True)
+class _Held(HeldCaches):
     """Caches in the first ``length`` places of buffers."""
 
     buffers: Buffers
@@ -28,18 +57,20 @@ class _Held(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[B, Hkv, capacity, d] of each of them."""
         return next(iter(self.buffers.arrays.values())).shape
 
     @property
     def nbytes(self) -> int:
         return next(iter(self.buffers.arrays.values())).nbytes
 
+    def arrays(self) -> dict[str, _Array]:
+        return self.buffers.content(self.length)
+
 
 @dataclass(frozen=True)
 class PaddedSession:
-    """A ``Session`` that runs another one at rounded lengths, with masks over what it adds; device tensors of
-    caches are handles.
+    """A ``Session`` that runs another one at rounded lengths, with masks over what it adds: OpenVINO compiles its
+    attention anew for every length. Device tensors of caches are handles.
 
     New tokens are padded on the left, as rows of a batch are, if they are not yet; caches on the right, in buffers
     that grow.
@@ -81,12 +112,14 @@ class PaddedSession:
         first = inputs[self.session.caches[0]]
         if isinstance(first, _Held):
             return first
-        rows, kv_heads, length, head_dim = first.shape
-        buffers = Buffers.empty(self.session.caches, rows, kv_heads, head_dim, first.dtype, length).claimed(
+        arrays = cache_arrays({name: inputs[name] for name in self.session.caches})
+        array = arrays[self.session.caches[0]]
+        rows, kv_heads, length, head_dim = array.shape
+        buffers = Buffers.empty(self.session.caches, rows, kv_heads, head_dim, array.dtype, length).claimed(
             0, length
         )
         for name in self.session.caches:
-            buffers.write(name, 0, inputs[name])
+            buffers.write(name, 0, arrays[name])
         return _Held(buffers, length)
 
     def _grown(

@@ -21,7 +21,7 @@ from asap_export.runtime.openvino_session import (
     choose_precision,
     missing_openvino,
 )
-from asap_export.runtime.padded_session import PaddedSession
+from asap_export.runtime.padded_session import EarlySession, PaddedSession
 from asap_export.runtime.session import Session, Sessions
 from asap_export.runtime.tensorrt_session import TensorRtSession, new_stream
 
@@ -101,10 +101,13 @@ def _openvino_sessions(bundle: Bundle, precision: str, threads: int | None) -> S
         return OpenVinoSession(bundle.graph_path(graph), precision, threads)
 
     *early, late = bundle.inlined_decoder
-    parts: tuple[PaddedSession | StatefulSession, ...] = (
-        *(PaddedSession(OpenVinoSession(file, precision, threads)) for file in early),
-        StatefulSession(late, precision, threads),
-    )
+    parts: list[EarlySession | PaddedSession | StatefulSession] = []
+    for file in early:
+        prompts, step = PaddedSession(OpenVinoSession(file, precision, threads)), bundle.inlined_step
+        parts.append(
+            prompts if step is None else EarlySession(prompts, StatefulSession(step, precision, threads))
+        )
+    parts.append(StatefulSession(late, precision, threads))
     outputs = [tensor.name for tensor in bundle.manifest.graphs["decoder"].outputs]
     decoder = ChainedSession([Link(part, part.inputs) for part in parts], outputs)
     return Sessions(plain("vision_encoder"), plain("embed_tokens"), decoder)

@@ -62,6 +62,33 @@ def test_it_computes_what_the_decoder_does(name: str, request: pytest.FixtureReq
         np.testing.assert_allclose(found[name], whole[name], rtol=limit, atol=2e-6 + limit, err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["pruned_bundle", "untrimmed_bundle", "fp16_bundle"])
+def test_steps_have_a_graph_of_their_own_that_computes_the_same(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    bundle = Bundle.open(request.getfixturevalue(name))
+    assert bundle.inlined_step is not None
+    step = onnx.load(bundle.inlined_step, load_external_data=False).graph
+    assert {"If", "Loop", "Scan", "TopK"}.isdisjoint(node.op_type for node in step.node)
+    inputs = prompt(bundle, text=5)
+    whole = OnnxRuntimeSession(bundle.inlined_decoder[0])
+    names = [value.name for value in step.input]
+    given = {
+        name: value[:, -1:] if name in ("inputs_embeds", "position_ids", "visual_mask") else value
+        for name, value in inputs.items()
+    }
+    for name in names:  # one new token behind three cached ones
+        if name.endswith("attention_mask"):
+            given[name] = np.concatenate([inputs[name][:, :3], inputs[name][:, -1:]], axis=1)
+    given = {name: given[name] for name in names} | {"kept_length": np.array(1, np.int64)}
+    outputs = [value.name for value in step.output]
+    found = OnnxRuntimeSession(bundle.inlined_step).run(given, outputs)
+    expected = whole.run(given, outputs)
+    limit = 0 if bundle.manifest.dtype == "fp32" else 2e-3
+    for name in outputs:
+        np.testing.assert_allclose(found[name], expected[name], rtol=limit, atol=2e-6 + limit, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["pruned_bundle", "dense_bundle"])
 def test_it_has_no_functions_and_small_files(name: str, request: pytest.FixtureRequest) -> None:
     files = Bundle.open(request.getfixturevalue(name)).inlined_decoder

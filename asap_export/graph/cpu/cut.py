@@ -12,9 +12,10 @@ import onnx_ir as ir
 from asap_export.graph.cpu.capacity import UNTRIMMED, appends_in_place, open_caches
 from asap_export.graph.cpu.functions import CPU_DOMAIN, call
 from asap_export.graph.cpu.rows import producer_of, take_over
+from asap_export.graph.cpu.stages import is_soft
 from asap_export.graph.operators import DOMAIN
 
-__all__ = ["put_behind_if", "skip_cut", "trimmed_caches"]
+__all__ = ["leave_cut_out", "put_behind_if", "skip_cut", "trimmed_caches"]
 
 _SCORES = ("LastRowBias", "LastRowScore", "ScoreInBlocks")
 # Where the branch begins: what layers compute is handed to it.
@@ -58,6 +59,24 @@ def put_behind_if(graph: ir.Graph, trimmed: Sequence[tuple[ir.Value, ir.Value]] 
         node for node in graph if node.op_type == "AsapTopK"
     )  # its length is asked for behind the cut
     ir.convenience.replace_all_uses_with(topk.outputs[0], choice.outputs[1])
+    graph.sort()
+
+
+def leave_cut_out(graph: ir.Graph) -> None:
+    """Make of a decoder that cuts what it computes where no token is visual and none is cut, as in steps."""
+    last = next(node for node in reversed(graph) if node.domain == DOMAIN)
+    before, after = _hidden(graph, last)
+    every = call("EveryPosition", [_named(graph.inputs, "visual_mask")])
+    graph.append(every)
+    take_over(_named(graph.outputs, "kept_index"), every.outputs[0])
+    for short, whole in trimmed_caches(graph):
+        take_over(short, whole)
+    take_over(after, before)
+    masks = [node.inputs[3] for node in graph if node.op_type == "Attention"]
+    causal = next((mask for mask in masks if mask is not None and not is_soft(mask)), None)
+    for node in graph:
+        if causal is not None and node.op_type == "Attention":  # SG-BiMask is causal there
+            node.replace_input_with(3, causal)
     graph.sort()
 
 
