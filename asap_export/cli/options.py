@@ -51,7 +51,7 @@ ProviderOption = Annotated[
         "--provider",
         metavar="NAME",
         help="What runs the graphs: cpu or cuda (ONNX Runtime), openvino, tensorrt (the bundle's engines), or "
-        "auto: the engines, cuda or cpu, the first that is here, never openvino.",
+        "auto: the fastest that is here for this bundle.",
     ),
 ]
 PrecisionOption = Annotated[

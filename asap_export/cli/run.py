@@ -165,7 +165,7 @@ def run_command(
     model = load(bundle, provider, precision=precision)
     if model.note:
         note(f"note: {model.note}")
-    shown = _Shown(model.provider, model.bundle.manifest.pruning.prunes, stream, as_json)
+    shown = _Shown(model.runs_on, model.bundle.manifest.pruning.prunes, stream, as_json)
     if chat:
         conversation = model.chat()
         asked = Chat(
@@ -184,7 +184,7 @@ def run_command(
 class _Shown:
     """How answers are shown: the words as they come, or an answer at once, and a line on what it took."""
 
-    provider: str
+    runs_on: str
     prunes: bool
     streamed: bool
     as_json: bool
@@ -199,16 +199,19 @@ class _Shown:
         answer = stream.answer
         if answer.stopped_by == "length":
             note(f"note: cut at --max-new-tokens {len(answer.token_ids)}; raise it for more")
-        note(answer_line(answer, self.provider, self.prunes))
+        note(answer_line(answer, self.runs_on, self.prunes))
 
 
-def answer_line(answer: "Answer", provider: str, prunes: bool) -> str:
+def answer_line(answer: "Answer", runs_on: str, prunes: bool) -> str:
     """What an answer took, in 80 columns: "154 of 922 visual tokens, first token 0.06 s, 31 tokens/s, cpu"."""
     timings = answer.timings
-    parts = [_tokens(answer, prunes), f"first token {_rounded(timings.first_token, 2)} s"]
+    parts = [
+        _tokens(answer, prunes),
+        f"first token {_rounded(timings.first_token, 2 if timings.first_token < 1 else 1)} s",
+    ]
     if timings.decode:
         parts.append(f"{_rounded(1 / timings.decode_per_token, 1)} tokens/s")
-    return ", ".join([*parts, provider])
+    return ", ".join([*parts, runs_on])
 
 
 def _tokens(answer: "Answer", prunes: bool) -> str:
@@ -217,7 +220,7 @@ def _tokens(answer: "Answer", prunes: bool) -> str:
         return "no image"
     if kept < visual:
         return f"{kept:,} of {visual:,} visual tokens"
-    return f"all {visual:,} visual tokens ({'in budget' if prunes else 'dense'})"
+    return f"all {visual:,} visual tokens fit" if prunes else f"{visual:,} visual tokens (dense)"
 
 
 def _rounded(value: float, places: int) -> str:

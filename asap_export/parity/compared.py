@@ -124,7 +124,10 @@ def compared_graphs(
             f"only the first {layers} of {total} decoder layers were compared, with the vision encoder, the "
             f"embeddings, the pruning, the final norm and the head; layers {layers + 1} to {total} were not"
         )
-    on_cpu = provider == "cpu" or (provider == "auto" and not torch.cuda.is_available())
+    without_device = provider == "auto" and not torch.cuda.is_available()
+    if shortened and without_device:
+        provider = "cpu"  # OpenVINO's graphs are whole
+    on_cpu = provider == "cpu" or without_device
     if bundle.manifest.dtype != "bf16" or not on_cpu:
         provider = choose_provider(_without_engines(bundle) if layers is not None else bundle, provider)
         chosen = choose_precision(precision) if provider == "openvino" else ""

@@ -54,6 +54,7 @@ class Report:
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
     quantization: QuantizationError | None = None
+    precision: str = ""  # of products, where OpenVINO computed them
 
     @property
     def verdict(self) -> Verdict:
@@ -118,6 +119,7 @@ def verify(
         checks=tuple(checks),
         notes=subject.notes,
         quantization=quantization,
+        precision=subject.precision,
     )
     try:
         write_durably(bundle.parity_path, json.dumps(report.facts(), indent=1) + "\n")

@@ -158,9 +158,13 @@ def _verdict(facts: Facts) -> Text:
     return Text.assemble(
         (f"{verdict}{ties}", _STYLES[verdict]),
         _cost(facts["quantization"]) if facts["quantization"] else "",
-        f"   {part}{len(facts['checks']):,} comparisons, {facts['compared_dtype']}, {facts['provider']}; "
+        f"   {part}{len(facts['checks']):,} comparisons, {facts['compared_dtype']}, {_provider(facts)}; "
         "more with --verbose and in parity.json",
     )
+
+
+def _provider(facts: Facts) -> str:
+    return " ".join(filter(None, (facts["provider"], facts["precision"])))
 
 
 def _next(facts: Facts) -> Text:

@@ -18,7 +18,7 @@ from asap_export.runtime.conversation import Conversation
 from asap_export.runtime.graphs import Graphs
 from asap_export.runtime.images import ImageSource, as_images
 from asap_export.runtime.onnxruntime_session import OnnxRuntimeSession
-from asap_export.runtime.openvino_session import Precision
+from asap_export.runtime.openvino_session import Precision, choose_precision
 from asap_export.runtime.prompt import BundleReader, Prompt
 from asap_export.runtime.providers import (
     Provider,
@@ -47,7 +47,7 @@ def load(
     """The bundle in the folder ``path``, ready to answer.
 
     ``provider``: "cpu" or "cuda" for ONNX Runtime, "openvino", "tensorrt" for the bundle's engines, "auto" for the
-    best of them here but OpenVINO, which has to be asked for; ``threads``: on the CPU, by default one per core;
+    fastest of them here, which ``runs_on`` names; ``threads``: on the CPU, by default one per core;
     ``precision``: what OpenVINO computes products in, "f32", "bf16" or "auto", in which the CPU is fast. The
     model's ``note`` says where weights stay on disk for want of memory. Raises UserError where the bundle is
     damaged, the provider cannot run it, or memory cannot hold its weights even as stored.
@@ -64,6 +64,8 @@ def load(
     )  # TensorRT cannot resize so
     sessions = open_sessions(bundle, chosen, threads, mapped, precision)
     model = Model(bundle, sessions, preprocess, chosen, caches=cache_form(bundle, chosen))
+    if chosen == "openvino":
+        model.runs_on = f"openvino {choose_precision(precision)}"
     bundle.check_unchanged()
     if mapped:
         model.note = (
@@ -107,6 +109,7 @@ class Model:
         self.bundle = bundle
         self.spec = bundle.manifest.model
         self.provider = provider
+        self.runs_on = provider  # in words
         self.note: str | None = None  # what a user should know about how this model runs
         blocks = bool(caches.growing) and scores_in_blocks(bundle.manifest)
         memory = RunMemory(self.spec, blocks) if provider == "cpu" else None
@@ -114,7 +117,7 @@ class Model:
         self.reader = BundleReader(bundle, preprocess)
 
     def __repr__(self) -> str:
-        return f"<Model of {self.bundle.path}, {self.provider}>"
+        return f"<Model of {self.bundle.path}, {self.runs_on}>"
 
     def generate(
         self,

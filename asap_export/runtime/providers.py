@@ -39,14 +39,17 @@ __all__ = [
 Provider = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
 
 _FLAVOURS: tuple[Flavor, ...] = ("tensorrt", "tensorrt_rtx")
+# Bytes of weights from which on OpenVINO takes no longer than ONNX Runtime to load a model and answer once.
+_WORTH_COMPILING = 500_000_000
 
 
 def choose_provider(bundle: Bundle, provider: Provider = "auto") -> Provider:
     """The provider that "auto" stands for here, or ``provider`` itself where it can run this bundle.
 
     "auto" takes the bundle's engines where a CUDA device and their TensorRT are present, else ONNX Runtime on
-    CUDA, else on the CPU; never OpenVINO, which has to be asked for. Raises UserError where the provider is
-    unknown or cannot run the bundle.
+    CUDA. Without a device it takes OpenVINO where that is installed and faster (docs/performance.md): on a CPU
+    with instructions for bf16, for large weights that are not quantized; else ONNX Runtime on the CPU. Raises
+    UserError where the provider is unknown or cannot run the bundle.
     """
     if provider not in get_args(Provider):
         raise UserError(f"expected a provider among {', '.join(get_args(Provider))}, found {provider}")
@@ -113,6 +116,15 @@ def _openvino_sessions(bundle: Bundle, precision: str, threads: int | None) -> S
     return Sessions(plain("vision_encoder"), plain("embed_tokens"), decoder)
 
 
+def _pays_in_openvino(bundle: Bundle) -> bool:
+    try:
+        _check_openvino(bundle)
+    except UserError:
+        return False
+    large = weight_memory(bundle)[0] >= _WORTH_COMPILING
+    return large and bundle.manifest.quantization is None and choose_precision() == "bf16"
+
+
 def _check_openvino(bundle: Bundle) -> None:
     if find_spec("openvino") is None:
         raise missing_openvino()
@@ -166,7 +178,7 @@ def _engine_session(bundle: Bundle, graph: EngineGraph, stream: Any) -> Session:
 
 def _best(bundle: Bundle) -> Provider:
     if not compute_capabilities():
-        return "cpu"
+        return "openvino" if _pays_in_openvino(bundle) else "cpu"
     try:
         engine_flavor(bundle)
         return "tensorrt"

@@ -6,10 +6,11 @@ import onnxruntime
 import pytest
 from bundle_cases import example_manifest
 
-from asap_export.bundle import Bundle, EngineInfo, EnginePart
+from asap_export.bundle import Bundle, EngineInfo, EnginePart, FileInfo
 from asap_export.errors import UserError
 from asap_export.runtime import providers
 from asap_export.runtime.providers import choose_provider, engine_flavor
+from asap_export.spec import Quantization
 
 
 def bundle(tmp_path, *flavors: str, capabilities: tuple[str, ...] = ("8.6", "12.0"), dtype="fp16") -> Bundle:
@@ -37,6 +38,26 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 def test_without_a_gpu_a_bundle_runs_on_the_cpu(tmp_path, machine) -> None:
     machine(packages=("tensorrt_rtx",))
     assert choose_provider(bundle(tmp_path, "tensorrt_rtx")) == "cpu"
+
+
+def test_large_weights_run_in_openvino_where_the_cpu_is_fast_in_bf16(tmp_path, machine, monkeypatch) -> None:
+    machine(packages=("openvino",))
+    able = {"bf16": "bf16", "no bf16": "f32"}
+    monkeypatch.setattr(providers, "choose_precision", lambda: able["bf16"])
+    monkeypatch.setattr(Bundle, "inlined_decoder", (tmp_path / "decoder.inlined.onnx",))
+    small, large = bundle(tmp_path), with_weights(bundle(tmp_path), 600_000_000)
+    assert (choose_provider(small), choose_provider(large)) == ("cpu", "openvino")
+    packed = replace(large, manifest=replace(large.manifest, quantization=Quantization()))
+    assert choose_provider(packed) == "cpu"
+    monkeypatch.setattr(providers, "choose_precision", lambda: able["no bf16"])
+    assert choose_provider(large) == "cpu"
+    machine()
+    assert choose_provider(large) == "cpu"
+
+
+def with_weights(small: Bundle, size: int) -> Bundle:
+    files = {**small.manifest.files, "weights/model.safetensors": FileInfo("0" * 64, size)}
+    return replace(small, manifest=replace(small.manifest, files=files))
 
 
 def test_engines_come_before_onnx_runtime_where_they_fit(tmp_path, machine) -> None:
