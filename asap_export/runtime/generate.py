@@ -18,7 +18,19 @@ from asap_export.runtime.request import Request, Timings
 from asap_export.runtime.sampling import Sampler
 from asap_export.spec import ModelSpec
 
-__all__ = ["Generation", "decode", "generate", "kept_length", "left_padded", "tokens"]
+__all__ = [
+    "Generation",
+    "Plan",
+    "Prefilled",
+    "checked_logits",
+    "decode",
+    "generate",
+    "kept_length",
+    "left_padded",
+    "planned",
+    "prefill",
+    "tokens",
+]
 
 _FILLER = 0  # the id in padding: masked, so any will do that is no image token
 
@@ -63,8 +75,10 @@ def tokens(
     before anything runs where a row is longer than the model or its engine takes.
     """
     ends = graphs.manifest.model.eos_token_ids
-    prefill = _prefill(graphs, prompts, requests, cache or graphs.empty_cache(len(prompts)))
-    step, seconds = prefill.step, []
+    cache = cache or graphs.empty_cache(len(prompts))
+    plan = planned(graphs, prompts, requests, cache)
+    begun = prefill(graphs, plan, cache)
+    step, seconds = begun.step, []
     samplers = [
         Sampler(request.generation(graphs.manifest.generation), request.seed, prompt.context(), ends)
         for prompt, request in zip(prompts, requests, strict=True)
@@ -72,31 +86,46 @@ def tokens(
     written: list[list[int]] = [[] for _ in prompts]
     running = np.ones(len(prompts), bool)
     while True:
-        logits = _checked(step.logits, graphs.manifest)  # [B, V]
+        logits = checked_logits(step.logits, graphs.manifest)  # [B, V]
         for row in np.flatnonzero(running).tolist():
             token = samplers[row].next(logits[row])
             written[row].append(token)
             stopped = yield row, token
-            running[row] = token not in ends and len(written[row]) < prefill.most_new[row] and not stopped
+            running[row] = token not in ends and len(written[row]) < plan.most_new[row] and not stopped
         if not running.any():
             break
         started = perf_counter()
         step = decode(graphs, [row[-1] for row in written], running, step.cache)
         seconds.append(perf_counter() - started)
-    timings = Timings(0.0, *prefill.seconds, decode=tuple(seconds))
+    timings = Timings(0.0, *begun.seconds, decode=tuple(seconds))
     return Generation(
-        written, prefill.visual_tokens, prefill.kept_visual_tokens, prefill.kept_index, step.cache, timings
+        written, begun.visual_tokens, begun.kept_visual_tokens, begun.kept_index, step.cache, timings
     )
 
 
 @dataclass(frozen=True)
-class _Prefill:
+class Plan:
+    """What a prefill will feed, checked: prompts of ids [B, T], ``new_mask`` and ``visual_mask`` [B, T], of which
+    ``length`` places stay in the cache; ``most_new`` tokens of each row's answer."""
+
+    prompts: Sequence[Prompt]
+    input_ids: Integers
+    new_mask: Integers
+    visual_mask: npt.NDArray[np.bool_]
+    length: int
+    most_new: list[int]
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """What came of a plan: the first logits and the cache in ``step``; per row the visual tokens fed and kept, and
+    the places in its prompt of all that was kept; ``seconds`` of the vision encoder, embedding and decoder."""
+
     step: StepOutput
     visual_tokens: list[int]
     kept_visual_tokens: list[int]
     kept_index: list[list[int]]
-    most_new: list[int]  # tokens of each row
-    seconds: tuple[float, float, float]  # vision, embed, decoder
+    seconds: tuple[float, float, float]
 
 
 def _check_ids(input_ids: Integers, spec: ModelSpec) -> None:
@@ -110,9 +139,15 @@ def _check_ids(input_ids: Integers, spec: ModelSpec) -> None:
         )
 
 
-def _prefill(
-    graphs: Graphs, prompts: Sequence[Prompt], requests: Sequence[Request], cache: Cache
-) -> _Prefill:
+def planned(
+    graphs: Graphs,
+    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
+    cache: Cache,
+    places: int | None = None,
+) -> Plan:
+    """The plan for prompts behind a cache of at most ``places``. Raises UserError where one cannot be fed, or is
+    too long for the model, its engine or ``places``."""
     if not all(len(prompt.input_ids) for prompt in prompts):
         raise UserError("expected a prompt of at least 1 token, found an empty one; ask something")
     for prompt in prompts:
@@ -123,7 +158,13 @@ def _prefill(
         raise UserError("expected text after the last image of a prompt, found none; ask something about it")
     keep = _keep(graphs, requests, visual_mask.sum(axis=1).tolist())
     length = kept_length(keep, visual_mask, new_mask)
-    most_new = _most_new(graphs, requests, new_mask, length, cache)
+    most_new = _most_new(graphs, requests, new_mask, length, cache, places)
+    return Plan(prompts, input_ids, new_mask, visual_mask, length, most_new)
+
+
+def prefill(graphs: Graphs, plan: Plan, cache: Cache) -> Prefilled:
+    """Feed prompts behind the cache that they were planned for. Raises UserError where memory is short."""
+    prompts, new_mask, visual_mask = plan.prompts, plan.new_mask, plan.visual_mask
     sizes = [size for prompt in prompts for size in prompt.image_sizes]
     gather_index = packing(sizes, TileGeometry.of(graphs.manifest.model)).gather_index  # [N]
     rows, new = new_mask.shape
@@ -132,18 +173,17 @@ def _prefill(
         begin = perf_counter()
         features = graphs.image_features(np.concatenate([p.pixel_values for p in prompts]), gather_index)
         seen = perf_counter()
-        embeds = graphs.inputs_embeds(input_ids, features)  # [B, T, D]
+        embeds = graphs.inputs_embeds(plan.input_ids, features)  # [B, T, D]
         embedded = perf_counter()
-        step = graphs.step(embeds, new_mask, visual_mask, length, cache)
+        step = graphs.step(embeds, new_mask, visual_mask, plan.length, cache)
         end = perf_counter()
     kept = np.take_along_axis(visual_mask, step.kept_index, axis=1)  # [B, K]
     padding = new_mask.shape[1] - new_mask.sum(axis=1, keepdims=True)  # [B, 1]
-    return _Prefill(
+    return Prefilled(
         step,
         visual_mask.sum(axis=1).tolist(),
         kept.sum(axis=1).tolist(),
         [[place for place in row if place >= 0] for row in (step.kept_index - padding).tolist()],
-        most_new,
         (seen - begin, embedded - seen, end - embedded),
     )
 
@@ -203,7 +243,12 @@ def _keep(graphs: Graphs, requests: Sequence[Request], visual_tokens: Sequence[i
 
 
 def _most_new(
-    graphs: Graphs, requests: Sequence[Request], new_mask: Integers, length: int, cache: Cache
+    graphs: Graphs,
+    requests: Sequence[Request],
+    new_mask: Integers,
+    length: int,
+    cache: Cache,
+    places: int | None = None,
 ) -> list[int]:
     """How many new tokens each row may have: what its request says, or what the bundle does where there is room.
 
@@ -215,7 +260,8 @@ def _most_new(
     )
     mask = "attention_mask" if cache.early_mask is None else "early_attention_mask"
     fed_now = length if cache.early_mask is None else new_mask.shape[1]
-    longest = graphs.sessions.decoder.longest(mask, 1)
+    of_engine = graphs.sessions.decoder.longest(mask, 1)
+    longest = of_engine if places is None else min(places, of_engine or places)
     in_cache = None if longest is None else longest - cache.length - fed_now + 1
     most = []
     tokens = new_mask.sum(axis=1)  # [B]
@@ -232,14 +278,15 @@ def _most_new(
             )
         if in_cache is not None and wanted > in_cache:
             raise UserError(
-                f"expected at most {longest} tokens in this engine's cache, found {cache.length + fed_now} and "
-                f"{wanted} new ones; lower --max-new-tokens, or export with larger limits"
+                f"expected at most {longest} tokens in {'a row' if of_engine is None else 'this engine'}'s cache, "
+                f"found {cache.length + fed_now} and {wanted} new ones; lower --max-new-tokens, or "
+                f"{'serve with more --places' if of_engine is None else 'export with larger limits'}"
             )
         most.append(wanted)
     return most
 
 
-def _checked(logits: npt.NDArray[np.float32], manifest: Manifest) -> npt.NDArray[np.float32]:
+def checked_logits(logits: npt.NDArray[np.float32], manifest: Manifest) -> npt.NDArray[np.float32]:
     """Logits [B, V] to sample from, without the image token: an answer has no image to put in its place."""
     if np.isnan(logits).any():
         remedy = (

@@ -2,12 +2,17 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from asap_export.graph.cpu.functions import call
 from asap_export.graph.operators import DOMAIN
 
-__all__ = ["Plainness", "Stages", "is_soft", "valid_of"]
+__all__ = ["FILLED", "Plainness", "Stages", "is_soft", "valid_of"]
+
+# Optional inputs of the decoder for the CPU, by the mask of the stage: how many places of its caches each row has
+# filled. Without them all rows are as long as the mask.
+FILLED = {"attention_mask": "filled_places", "early_attention_mask": "early_filled_places"}
 
 
 class Plainness(NamedTuple):
@@ -30,12 +35,27 @@ class Stages:
     def of(self, attention: ir.Node, valid: ir.Value, tokens: ir.Value) -> Plainness:
         """For the stage of an attention node; valid: [B, S] bool; tokens: [B, T, ...]."""
         if valid not in self._made:
-            plain = call("Plain", [valid, tokens], outputs=4)
+            plain = call("Plain", [valid, tokens, self._filled(valid)], outputs=4)
             mask = call("CausalMask", [valid, tokens, plain.outputs[0]])
             self._graph.insert_before(attention, [plain, mask])
             is_plain, tiled, last, total = plain.outputs
             self._made[valid] = Plainness(is_plain, tiled, last, total, mask.outputs[0])
         return self._made[valid]
+
+    def _filled(self, valid: ir.Value) -> ir.Value:
+        """The optional input of a stage, [B] int64 or [1] of -1, which is what it is where nobody gives it."""
+        sources = {str(value.name) for value in _ancestors(valid).intersection(self._graph.inputs)}
+        early = "early_attention_mask" in sources and "inputs_embeds" not in sources  # else behind the cut
+        name = FILLED["early_attention_mask" if early else "attention_mask"]
+        known = next((value for value in self._graph.inputs if value.name == name), None)
+        if known is not None:
+            return known
+        unknown = ir.tensor(np.array([-1], np.int64), name=name)
+        filled = ir.Value(name=name, shape=ir.Shape(["rows"]), type=ir.TensorType(ir.DataType.INT64))
+        filled.const_value = unknown
+        self._graph.inputs.append(filled)
+        self._graph.register_initializer(filled)
+        return filled
 
 
 def is_soft(mask: ir.Value) -> bool:
@@ -67,6 +87,18 @@ def valid_of(mask: ir.Value) -> ir.Value:
     if node is None or node.op_type != "Unsqueeze":
         raise ValueError(f"expected valid keys in a causal mask, found {node}")
     return _input(node, 0)
+
+
+def _ancestors(value: ir.Value) -> set[ir.Value]:
+    """A value and all that it is computed from."""
+    found, open_ = set(), [value]
+    while open_:
+        one = open_.pop()
+        if one not in found:
+            found.add(one)
+            node = one.producer()
+            open_ += [each for each in node.inputs if each is not None] if node is not None else []
+    return found
 
 
 def _input(node: ir.Node, number: int) -> ir.Value:
