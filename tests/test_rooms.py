@@ -14,10 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "asap_export"
 FOUNDATION = ("argument_types", "cuda", "errors", "memory", "progress", "spec")
 ROOMS = (
     "scenes", "pruning", "checkpoint", "model", "graph", "bundle", "engine", "runtime", "parity", "explain",
-    "report", "lmms", "exporter", "evaluation", "bench", "cli", "__main__",
+    "report", "lmms", "exporter", "evaluation", "bench", "serving", "cli", "__main__",
 )  # fmt: skip
 # These open finished bundles on machines that have no torch.
-NARROW = {"bundle": ("bundle",), "engine": ("bundle", "engine"), "runtime": ("bundle", "runtime")}
+NARROW = {
+    "bundle": ("bundle",),
+    "engine": ("bundle", "engine"),
+    "runtime": ("bundle", "runtime"),
+    "serving": ("bundle", "runtime", "serving"),
+}
 # Without torch and with nothing of ours but one another and the foundation, so every room may read them.
 EVERYONES = ("pruning.config", "pruning.flops", "model.anyres")
 

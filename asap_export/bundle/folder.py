@@ -171,7 +171,7 @@ class Bundle:
 
     @property
     def chat_template_path(self) -> Path | None:
-        """The chat template in Jinja, where there is one and the manifest has no parts of it."""
+        """The chat template in Jinja, where there is one; the manifest may have it in parts too."""
         return self.path / CHAT_TEMPLATE if CHAT_TEMPLATE in self.manifest.files else None
 
     @property

@@ -16,6 +16,7 @@ from asap_export.cli.export import export_command, program
 from asap_export.cli.interruption import interrupted_status, raise_if_interrupted
 from asap_export.cli.reports import env_command, flops_command, inspect_command, verify_command
 from asap_export.cli.run import run_command
+from asap_export.cli.serve import serve_command
 from asap_export.cli.verbosity import reset_verbosity, with_verbosity
 from asap_export.errors import UserError
 
@@ -35,6 +36,7 @@ EXPORT_PACKAGES = frozenset(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "export": export_command,
     "run": run_command,
+    "serve": serve_command,
     "verify": verify_command,
     "explain": explain_command,
     "eval": eval_command,

@@ -55,7 +55,7 @@ class Prepared:
     checkpoint: Checkpoint
     preprocess: onnx.ModelProto
     tokenizer: str  # the content of tokenizer.json
-    chat_template: str | None  # the content of chat_template.jinja, of a template that has no parts
+    chat_template: str | None  # the content of chat_template.jinja
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,6 @@ def _processor(outline: Outline) -> _Processed:
     jinja = self_contained(template, processor.tokenizer.special_tokens_map) if template else None
     whole = WholeTemplate(jinja_renderer(jinja) if jinja else None, processor.image_token)
     prompt, template_refused = prompt_info(whole, template, processor.tokenizer.bos_token)
-    if prompt.template is not None:
-        jinja = None
     missing = {}
     if unsaid := unsaid_settings(folder):
         missing["processor"] = f"its files do not say {' and '.join(unsaid)}; taken from config.json"

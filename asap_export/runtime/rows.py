@@ -16,7 +16,7 @@ from asap_export.runtime.graphs import Graphs
 
 __all__ = ["Row", "Rows", "RowsAtOnce", "RowsInTurn", "open_rows", "takes_rows_at_once"]
 
-_FILLED, _EARLY_FILLED = "filled_places", "early_filled_places"
+_FILLED = "filled_places"
 _MEMORY_PART = 0.5  # of what is free, for the caches of all rows
 
 Logits = npt.NDArray[np.float32]
@@ -26,13 +26,12 @@ Logits = npt.NDArray[np.float32]
 class Row:
     """A sequence that is being answered.
 
-    ``filled`` and ``early_filled``: places of its caches, behind and before the cut; ``fed``: tokens ever fed, the
-    next position; ``slot``: its place among the rows; ``cache`` where it has one of its own.
+    ``filled``: places of its caches; ``fed``: tokens ever fed, the next position; ``slot``: its place among the
+    rows; ``cache`` where it has one of its own.
     """
 
     slot: int
     filled: int
-    early_filled: int
     fed: int
     cache: Cache | None = field(default=None, repr=False)
 
@@ -81,7 +80,7 @@ class RowsInTurn:
         return 0
 
     def add(self, cache: Cache) -> Row:
-        return Row(0, cache.mask.shape[1], cache.length, int(cache.fed[0]), cache)
+        return Row(0, cache.length, int(cache.fed[0]), cache)
 
     def step(self, rows: Sequence[Row], last: Sequence[int]) -> Logits:
         logits = []
@@ -121,7 +120,7 @@ class RowsAtOnce:
 
     def add(self, cache: Cache) -> Row:
         slot = len(self._rows)
-        row = Row(slot, cache.mask.shape[1], cache.length, int(cache.fed[0]))
+        row = Row(slot, cache.length, int(cache.fed[0]))
         for name, array in self._content(cache).items():
             self._buffers[name][slot, :, : array.shape[2]] = array[0]
         self._rows.append(row)
@@ -133,7 +132,7 @@ class RowsAtOnce:
         for row, token in zip(rows, last, strict=True):
             tokens[row.slot] = token
         buffers = {name: array[:count] for name, array in self._buffers.items()}
-        filled, early = ([getattr(row, name) for row in self._rows] for name in ("filled", "early_filled"))
+        filled = [row.filled for row in self._rows]
         inputs = {
             "inputs_embeds": graphs.inputs_embeds(
                 tokens, graphs.image_features(np.empty(0, np.float32), np.empty(0, np.int64))
@@ -143,17 +142,13 @@ class RowsAtOnce:
             _FILLED: np.array(filled, np.int64),
             **buffers,
         }
-        pruning = graphs.manifest.pruning
-        if pruning.prunes:
+        if graphs.manifest.pruning.prunes:
             inputs |= {"visual_mask": np.zeros((count, 1), bool), "kept_length": np.array(1, np.int64)}
-            if not pruning.trim_early_kv:
-                inputs["early_attention_mask"] = np.ones((count, max(early) + 1), np.int64)
-                inputs[_EARLY_FILLED] = np.array(early, np.int64)
         into = {present_name(name): array for name, array in buffers.items()}
         outputs = graphs.sessions.decoder.run(inputs, ("logits",), into)
         logits: Logits = outputs["logits"][:, -1].astype(np.float32)
         for row in self._rows:
-            row.filled, row.early_filled, row.fed = row.filled + 1, row.early_filled + 1, row.fed + 1
+            row.filled, row.fed = row.filled + 1, row.fed + 1
         return logits[[row.slot for row in rows]]
 
     def drop(self, row: Row) -> None:
@@ -161,7 +156,7 @@ class RowsAtOnce:
         if last is row:
             return
         for array in self._buffers.values():
-            array[row.slot, :, : last.early_filled] = array[last.slot, :, : last.early_filled]
+            array[row.slot, :, : last.filled] = array[last.slot, :, : last.filled]
         last.slot = row.slot
         self._rows[row.slot] = last
 

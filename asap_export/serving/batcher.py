@@ -89,7 +89,7 @@ class _Running:
 
 
 class Batcher:
-    """Answers up to ``rows.most`` requests at a time, on a thread of its own; up to ``most_waiting`` more may wait.
+    """Answers up to ``rows.most`` requests at a time, on a thread of its own; ``most_waiting`` more may wait.
 
     A step feeds every row its last token. Between two steps at most one prompt is fed, so that rows that write are
     held up by one newcomer at a time.

@@ -10,9 +10,9 @@ from asap_export.graph.operators import DOMAIN
 
 __all__ = ["FILLED", "Plainness", "Stages", "is_soft", "valid_of"]
 
-# Optional inputs of the decoder for the CPU, by the mask of the stage: how many places of its caches each row has
-# filled. Without them all rows are as long as the mask.
-FILLED = {"attention_mask": "filled_places", "early_attention_mask": "early_filled_places"}
+# An optional input of the decoder for the CPU: how many places of its caches each row has filled. Without it all rows
+# are as long as the mask.
+FILLED = "filled_places"
 
 
 class Plainness(NamedTuple):
@@ -43,18 +43,20 @@ class Stages:
         return self._made[valid]
 
     def _filled(self, valid: ir.Value) -> ir.Value:
-        """The optional input of a stage, [B] int64 or [1] of -1, which is what it is where nobody gives it."""
-        sources = {str(value.name) for value in _ancestors(valid).intersection(self._graph.inputs)}
-        early = "early_attention_mask" in sources and "inputs_embeds" not in sources  # else behind the cut
-        name = FILLED["early_attention_mask" if early else "attention_mask"]
-        known = next((value for value in self._graph.inputs if value.name == name), None)
+        """The optional input, [B] int64 or [1] of -1, which is what it is where nobody gives it. Caches of a stage
+        with a mask of its own do not grow in place, so that its rows have one length."""
+        own = any(value.name == "early_attention_mask" for value in _ancestors(valid))
+        name = f"early_{FILLED}" if own else FILLED
+        known = self._graph.initializers.get(name)
         if known is not None:
             return known
-        unknown = ir.tensor(np.array([-1], np.int64), name=name)
-        filled = ir.Value(name=name, shape=ir.Shape(["rows"]), type=ir.TensorType(ir.DataType.INT64))
-        filled.const_value = unknown
-        self._graph.inputs.append(filled)
+        filled = ir.Value(
+            name=name, shape=ir.Shape([1 if own else "rows"]), type=ir.TensorType(ir.DataType.INT64)
+        )
+        filled.const_value = ir.tensor(np.array([-1], np.int64), name=name)
         self._graph.register_initializer(filled)
+        if not own:
+            self._graph.inputs.append(filled)
         return filled
 
 
