@@ -1,31 +1,41 @@
-"""A limit on the size of a request's body, said or counted."""
+"""A limit on the size of a request's body."""
 
 from typing import Any
 
-from starlette.exceptions import HTTPException
+from fastapi.responses import JSONResponse
 
 __all__ = ["LimitedBodies"]
 
 
 class LimitedBodies:
-    """An ASGI application in which a request of more than ``most`` bytes fails with status 413."""
+    """An ASGI application in which a request of more than ``most`` bytes is answered with status 413.
 
-    def __init__(self, app: Any, most: int) -> None:
+    ``error`` makes the body of that answer from a sentence.
+    """
+
+    def __init__(self, app: Any, most: int, error: Any) -> None:
         self._app, self._most = app, most
+        said = f"expected a request of at most {most:,} bytes, found more; scale its images down"
+        self._refusal = JSONResponse(error(413, said), 413)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """As ASGI has it."""
-        come = 0
+        come, refused = 0, False
 
         async def counted() -> Any:
             nonlocal come
             message = await receive()
             come += len(message.get("body", b""))
-            if come > self._most:
-                words = (
-                    f"expected a request of at most {self._most:,} bytes, found more; scale its images down"
-                )
-                raise HTTPException(413, words)
-            return message
+            return message if come <= self._most else {"type": "http.disconnect"}
 
-        await self._app(scope, counted, send)
+        async def sent(message: Any) -> None:
+            nonlocal refused
+            if come <= self._most:
+                await send(message)
+            elif not refused:  # whatever the application says of a body that broke off
+                refused = True
+                await self._refusal(scope, receive, send)
+
+        await self._app(scope, counted, sent)
+        if come > self._most and not refused:
+            await self._refusal(scope, receive, send)

@@ -78,7 +78,7 @@ def create_app(model: Model, batcher: Batcher, settings: Settings) -> FastAPI:
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.middleware("http")(server.guarded)
-    app.add_middleware(LimitedBodies, most=settings.most_bytes)
+    app.add_middleware(LimitedBodies, most=settings.most_bytes, error=_body)
     return app
 
 
@@ -249,8 +249,8 @@ async def _of_queue(_: Request, error: Any) -> Response:
 
 
 async def _of_fields(_: Request, error: Any) -> Response:
-    """The first thing that is wrong, by the field's name."""
-    first = error.errors()[0]
+    """What is wrong, by the field's name; of several things the innermost, where a field may be of several kinds."""
+    first = max(error.errors(), key=lambda each: len(each["loc"]))
     place = [str(each) for each in first["loc"] if each != "body"]
     if first["type"] == "json_invalid":
         return _error(400, "expected a body in JSON, found another")

@@ -42,7 +42,8 @@ def lowered(folder, passes=PASSES):
 def feeds_of(model, new, past=0, visual=(), kept=None, rows=1, padding=None):
     """Inputs of a run, as far as the graph has them; ``padding``: invalid columns on the left of each row."""
     random = np.random.default_rng(new + past)
-    names = {value.name: value for value in model.graph.input}
+    given = {value.name for value in model.graph.initializer}  # filled_places may be left out
+    names = {value.name: value for value in model.graph.input if value.name not in given}
     width = names["inputs_embeds"].type.tensor_type.shape.dim[2].dim_value
     early = 2 if "early_attention_mask" in names else 0
     valid = np.ones((rows, past + new), np.int64)

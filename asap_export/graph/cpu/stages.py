@@ -10,8 +10,8 @@ from asap_export.graph.operators import DOMAIN
 
 __all__ = ["FILLED", "Plainness", "Stages", "is_soft", "valid_of"]
 
-# An optional input of the decoder for the CPU: how many places of its caches each row has filled. Without it all rows
-# are as long as the mask.
+# An optional input of the decoder for the CPU: how many places of its caches each row has filled. Without it all
+# rows are as long as the mask.
 FILLED = "filled_places"
 
 
@@ -52,6 +52,9 @@ class Stages:
             return known
         filled = ir.Value(
             name=name, shape=ir.Shape([1 if own else "rows"]), type=ir.TensorType(ir.DataType.INT64)
+        )
+        filled.doc_string = (
+            "Places of its caches that each row has filled; optional, for rows of one new token"
         )
         filled.const_value = ir.tensor(np.array([-1], np.int64), name=name)
         self._graph.register_initializer(filled)
