@@ -1,9 +1,11 @@
 #include "openvino_session.hpp"
 
+#include <algorithm>
 #include <sstream>
 #include <stdexcept>
 
 #include <asap/error.hpp>
+#include <openvino/frontend/manager.hpp>
 
 namespace asap::detail {
 
@@ -76,9 +78,11 @@ TensorPtr copied(ov::Tensor const& tensor, std::int64_t behind) {
 
 }  // namespace
 
-std::shared_ptr<ov::Model> read_graph(ov::Core& core, std::filesystem::path const& file) {
+std::shared_ptr<ov::Model> read_graph(std::filesystem::path const& file) {
     try {
-        return core.read_model(file.string());
+        // The core would ask the readers of all formats in turn, and some of them print what they think of it.
+        auto const reader = ov::frontend::FrontEndManager().load_by_framework("onnx");
+        return reader->convert(reader->load(file.string()));
     } catch (ov::Exception const& error) {
         throw not_loaded(file, error);
     }
@@ -109,9 +113,11 @@ Tensors run_once(ov::InferRequest& request, ov::CompiledModel const& graph, Tens
         request.infer();
         Tensors outputs;
         for (auto const& output : graph.outputs()) {
-            bool const cache = starts_with(output.get_any_name(), kPresent);
+            auto const& names = output.get_names();  // some have another one's names too
+            bool const cache = std::any_of(names.begin(), names.end(),
+                                           [](std::string const& name) { return starts_with(name, kPresent); });
             TensorPtr const copy = copied(request.get_tensor(output), cache ? behind : 0);
-            for (std::string const& name : output.get_names()) outputs[name] = copy;  // some have another one's too
+            for (std::string const& name : names) outputs[name] = copy;
         }
         return outputs;
     } catch (ov::Exception const& error) {
@@ -128,7 +134,7 @@ std::vector<std::string> input_names(ov::CompiledModel const& graph) {
 bool is_cache(std::string const& name) { return starts_with(name, kPast); }
 
 OpenVinoSession::OpenVinoSession(ov::Core& core, std::filesystem::path const& file, OpenVinoOptions const& options)
-    : graph_(compiled(core, read_graph(core, file), file, options)), request_(graph_.create_infer_request()) {}
+    : graph_(compiled(core, read_graph(file), file, options)), request_(graph_.create_infer_request()) {}
 
 Tensors OpenVinoSession::run(Tensors const& inputs, Names const&, HostTensors const& into) const {
     if (!into.empty()) throw std::logic_error("OpenVINO keeps its caches where it made them");

@@ -21,7 +21,7 @@ struct OpenVinoOptions {
 };
 
 /// The graph in `file`. Throws `Error` where this OpenVINO cannot read it.
-std::shared_ptr<ov::Model> read_graph(ov::Core& core, std::filesystem::path const& file);
+std::shared_ptr<ov::Model> read_graph(std::filesystem::path const& file);
 
 /// `graph` for the CPU; `file` is where it came from, `more` settings beside those of every graph. Throws `Error` where
 /// this OpenVINO cannot run it.

@@ -99,7 +99,7 @@ private:
 };
 
 StatefulSession::StatefulSession(ov::Core& core, std::filesystem::path const& file, OpenVinoOptions const& options) {
-    auto const graph = read_graph(core, file);
+    auto const graph = read_graph(file);
     for (auto const& input : graph->inputs()) {
         std::string const name = input.get_any_name();
         if (is_cache(name))
