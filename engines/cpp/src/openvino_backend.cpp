@@ -15,13 +15,25 @@ namespace asap::detail {
 
 namespace {
 
-/// What `automatic` stands for here: "bf16" where the CPU has instructions for it, as OpenVINO itself decides.
-std::string chosen(ov::Core& core, Precision precision) {
+/// How many threads OpenVINO takes, which only a graph that it has compiled says.
+int threads_taken(ov::Core& core, std::optional<int> threads) {
+    auto const any = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::PartialShape{1});
+    auto const graph = std::make_shared<ov::Model>(ov::OutputVector{any}, ov::ParameterVector{any});
+    return compiled(core, graph, "a graph of nothing", {"f32", threads}).get_property(ov::inference_num_threads);
+}
+
+/// What `automatic` stands for here: "bf16" where the CPU has instructions for it, as OpenVINO itself decides. On one
+/// thread it divides by zero while it packs weights for them (openvinotoolkit/openvino#33300), which nothing can catch.
+std::string chosen(ov::Core& core, Precision precision, std::optional<int> threads) {
+    if (precision == Precision::f32) return "f32";
     auto const abilities = core.get_property("CPU", ov::device::capabilities);
     bool const able = std::find(abilities.begin(), abilities.end(), ov::device::capability::BF16) != abilities.end();
+    bool const alone = able && threads_taken(core, threads) < 2;
     if (precision == Precision::bf16 && !able)
         throw Error("expected a CPU with instructions for bf16, found none; use --precision f32");
-    return able && precision != Precision::f32 ? "bf16" : "f32";
+    if (precision == Precision::bf16 && alone)
+        throw Error("expected at least 2 threads for bf16 in OpenVINO, found 1; use --precision f32");
+    return able && !alone ? "bf16" : "f32";
 }
 
 template <typename Part>
@@ -35,7 +47,7 @@ Link link(std::unique_ptr<Part> part) {
 extern "C" void asap_open_openvino(OpenVinoGraphs const& graphs, Precision precision, std::optional<int> threads,
                                    Sessions& opened) {
     ov::Core core;
-    OpenVinoOptions const options{chosen(core, precision), threads};
+    OpenVinoOptions const options{chosen(core, precision, threads), threads};
     auto const plain = [&](std::filesystem::path const& file) {
         return std::make_unique<OpenVinoSession>(core, file, options);
     };
