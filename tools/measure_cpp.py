@@ -1,6 +1,6 @@
 """Measure the C++ runtime beside the Python one on a bundle: times to first token and per token, start-up, memory.
 
-    python tools/measure_cpp.py BUNDLE [--provider openvino] [--rounds N] [--repeat N] [--build FOLDER] [--json FILE]
+    python tools/measure_cpp.py BUNDLE [--provider openvino] [--rounds N] [--repeat N] [--build DIR] [--json FILE]
 
 Processes take turns (Python, C++, Python, ...), so both meet the same machine; medians over all answers but each
 process's first, and the ratio's range over the rounds. Start-up is what is left of a process's life when its
