@@ -58,7 +58,7 @@ bench: $(INSTALLED)
 # The C++ runtime: what it needs (Debian's packages), the library, its tests. Variables for CMake go into CMAKE_OPTIONS.
 cpp: $(INSTALLED)
 	engines/cpp/dependencies.sh $(CPP)/dependencies $$($(BIN)/python -c 'import onnxruntime as o; print(o.__path__[0])')
-	cmake -S engines/cpp -B $(CPP)/release $(CPP_OPTIONS) $(CMAKE_OPTIONS)
+	cmake -S engines/cpp -B $(CPP)/release $(CPP_OPTIONS) -DOpenVINO_ROOT=$$(echo $(CURDIR)/.venv/lib/python3*/site-packages/openvino) $(CMAKE_OPTIONS)
 	cmake --build $(CPP)/release
 	$(BIN)/python -m tests.cpp.fixtures $(CPP)/fixtures
 	ctest --test-dir $(CPP)/release --output-on-failure --parallel 2

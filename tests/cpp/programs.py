@@ -10,6 +10,7 @@ import pytest
 
 BUILD = Path(os.environ.get("ASAP_CPP_BUILD", Path(__file__).parents[2] / "out" / "cpp" / "release"))
 INFER = BUILD / "asap-infer"
+OPENVINO_BACKEND = BUILD / "libasap_openvino.so"  # none where CMake found no OpenVINO
 
 needs_programs = pytest.mark.skipif(not INFER.exists(), reason="the C++ runtime is not built: make cpp")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cpp.programs import answers, infer, needs_programs
+from cpp.programs import OPENVINO_BACKEND, answers, infer, needs_programs
 
 pytestmark = needs_programs
 
@@ -21,7 +21,11 @@ pytestmark = needs_programs
         ("out --prompt a --threads 1.5", "expected a whole number after --threads, found 1.5"),
         ("out --prompt a --seed -1", "expected --seed of 0 or more, found -1"),
         ("out --prompt a --top-p much", "expected a number after --top-p, found much"),
-        ("out --prompt a --provider gpu", "expected auto, cpu, cuda or tensorrt after --provider, found gpu"),
+        (
+            "out --prompt a --provider gpu",
+            "expected auto, cpu, openvino, cuda or tensorrt after --provider, found gpu",
+        ),
+        ("out --prompt a --precision fp8", "expected auto, f32 or bf16 after --precision, found fp8"),
         ("out --prompt a --repeat 0", "expected --repeat of at least 1, found 0"),
         ("out --chat --repeat 2", "expected --repeat or --chat, found both; leave one of them out"),
         (
@@ -42,6 +46,15 @@ def test_help_is_no_error() -> None:
 def test_answers_repeat_alike(fp16_bundle: Path) -> None:
     [several] = answers(fp16_bundle, "--prompt", "Say something.", "--repeat", "2", "--max-new-tokens=3")
     assert len(several) == 2 and several[0]["token_ids"] == several[1]["token_ids"]
+
+
+@pytest.mark.skipif(OPENVINO_BACKEND.exists(), reason="this build has OpenVINO's backend")
+def test_a_build_without_openvino_says_so(fp16_bundle: Path) -> None:
+    refused = infer(fp16_bundle, "--prompt", "What?", "--provider", "openvino", status=2)
+    assert refused.stderr == (
+        "error: expected asap_runtime built with OpenVINO, found it built without; use --provider cpu, or build "
+        "it where CMake finds OpenVINO\n"
+    )
 
 
 def test_a_wrong_turn_ends_a_script(fp16_bundle: Path) -> None:

@@ -20,6 +20,22 @@ if(ASAP_INSTALL_ONNXRUNTIME)
     install(FILES "${CMAKE_CURRENT_BINARY_DIR}/libonnxruntime.so" DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
 
+# So do OpenVINO's library, its plugin for CPUs, its reader of ONNX and what they link, where it was found.
+option(ASAP_INSTALL_OPENVINO "install OpenVINO's libraries beside asap_runtime" ON)
+if(TARGET asap_openvino)
+    install(TARGETS asap_openvino DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    set_target_properties(asap_openvino PROPERTIES INSTALL_RPATH "$ORIGIN")
+    if(ASAP_INSTALL_OPENVINO)
+        get_target_property(library openvino::runtime LOCATION)
+        get_filename_component(folder "${library}" DIRECTORY)
+        file(GLOB asap_openvino_libraries "${folder}/libopenvino.so.*" "${folder}/libopenvino_onnx_frontend.so.*"
+             "${folder}/libopenvino_intel_cpu_plugin.so" "${folder}/libtbb*.so.*" "${folder}/libhwloc.so.*")
+        install(FILES ${asap_openvino_libraries} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    else()
+        set_target_properties(asap_openvino PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+    endif()
+endif()
+
 # Libraries are found beside programs, and those that do not come along where they were linked.
 set(asap_elsewhere OFF)
 if(TensorRT_FOUND OR NOT ASAP_INSTALL_ONNXRUNTIME)

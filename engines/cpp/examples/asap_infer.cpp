@@ -38,7 +38,9 @@ constexpr char const* kUsage =
     "  --keep N, --keep-ratio R, --budget N\n"
     "                       visual tokens to keep: a number, a part, the layers' mean\n"
     "  --seed N             the same draws for the same seed (0)\n"
-    "  --provider NAME      cpu, cuda or tensorrt; without it the best that is there\n"
+    "  --provider NAME      cpu, openvino, cuda or tensorrt; without it the best that\n"
+    "                       is there, but OpenVINO\n"
+    "  --precision NAME     of OpenVINO: f32, bf16 or auto, in which the CPU is fast\n"
     "  --threads N          of the CPU; one for each core without it\n"
     "  --repeat N           answer N times, for timings\n"
     "  --json               answers as JSON; a list with --repeat\n"
@@ -95,13 +97,21 @@ void add_stop(asap::Options& options, std::string const& text) {
 
 std::map<std::string, asap::Provider> const kProviders = {{"auto", asap::Provider::automatic},
                                                           {"cpu", asap::Provider::cpu},
+                                                          {"openvino", asap::Provider::openvino},
                                                           {"cuda", asap::Provider::cuda},
                                                           {"tensorrt", asap::Provider::tensorrt}};
 
 asap::Provider provider(std::string const& flag, std::string const& name) {
     auto const at = kProviders.find(name);
-    if (at == kProviders.end()) refuse(flag, "auto, cpu, cuda or tensorrt", name);
+    if (at == kProviders.end()) refuse(flag, "auto, cpu, openvino, cuda or tensorrt", name);
     return at->second;
+}
+
+asap::Precision precision(std::string const& flag, std::string const& name) {
+    if (name == "auto") return asap::Precision::automatic;
+    if (name == "f32") return asap::Precision::f32;
+    if (name != "bf16") refuse(flag, "auto, f32 or bf16", name);
+    return asap::Precision::bf16;
 }
 
 std::string name_of(asap::Provider provider) {
@@ -140,6 +150,7 @@ Arguments parsed(std::vector<std::string> const& words) {
         {"--stop", [&](auto&, auto& v) { add_stop(found.options, v); }},
         {"--seed", [&](auto& f, auto& v) { found.options.seed = seed(f, v); }},
         {"--provider", [&](auto& f, auto& v) { found.load.provider = provider(f, v); }},
+        {"--precision", [&](auto& f, auto& v) { found.load.precision = precision(f, v); }},
         {"--threads", [&](auto& f, auto& v) { found.load.threads = number<int>(f, v); }},
         {"--repeat", [&](auto& f, auto& v) { found.repeat = number<int>(f, v); }},
     };

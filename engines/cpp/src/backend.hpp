@@ -1,4 +1,4 @@
-/// What runs graphs: ONNX Runtime or TensorRT, behind one method.
+/// What runs graphs: ONNX Runtime, OpenVINO or TensorRT, behind one method.
 #pragma once
 
 #include <cstddef>

@@ -8,10 +8,11 @@ namespace asap::detail {
 
 namespace {
 
-constexpr std::int64_t kGranule = 128;  // places; a buffer grows by an eighth and this
+constexpr std::int64_t kGranule = 128;  // places; a buffer grows by an eighth and this, to a multiple of it
 
 std::shared_ptr<HostTensor> room(Dtype dtype, std::int64_t kv_heads, std::int64_t places, std::int64_t head_dim) {
-    return std::make_shared<HostTensor>(dtype, Shape{1, kv_heads, places + places / 8 + kGranule, head_dim});
+    std::int64_t const granules = (places + places / 8 + 2 * kGranule - 1) / kGranule;
+    return std::make_shared<HostTensor>(dtype, Shape{1, kv_heads, granules * kGranule, head_dim});
 }
 
 std::size_t bytes_of(Tensor const& array, std::int64_t places) {

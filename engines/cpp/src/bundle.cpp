@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 constexpr char kManifest[] = "manifest.json";
 constexpr char kTokenizer[] = "tokenizer.json";
 constexpr char kWeights[] = "weights/";
+constexpr char kInlinedWhole[] = "decoder.inlined.onnx";
+constexpr char kInlinedEarly[] = "decoder.early.inlined.onnx", kInlinedLate[] = "decoder.late.inlined.onnx";
 constexpr char kPartial[] = ".partial-";  // in the name of a folder that is still being written
 
 bool starts_with(std::string const& text, std::string const& start) {
@@ -190,6 +192,17 @@ void Bundle::check_unchanged() const {
             throw BundleError("changed", name,
                               "expected " + path.string() + " to stay as it is while it is loaded, found another " +
                                   name + "; load it again");
+}
+
+std::vector<fs::path> Bundle::inlined_decoder() const {
+    std::vector<std::vector<std::string>> const forms = {{kInlinedWhole}, {kInlinedEarly, kInlinedLate}};
+    for (auto const& names : forms) {
+        std::vector<fs::path> found;
+        for (std::string const& name : names)
+            if (manifest.files.count(name)) found.push_back(file(name));
+        if (found.size() == names.size()) return found;
+    }
+    return {};
 }
 
 std::vector<EngineInfo> Bundle::engines(std::string const& graph, std::string const& flavor) const {

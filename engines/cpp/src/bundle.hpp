@@ -39,6 +39,10 @@ struct Bundle {
         return graph_path("decoder");
     }
 
+    /// The decoder's ONNX files for runtimes that expand no functions, in the order in which they run; none in bundles
+    /// of versions that wrote none.
+    std::vector<std::filesystem::path> inlined_decoder() const;
+
     /// The engine of a graph, or the engines of all its parts in the order in which they run. Empty where the
     /// bundle has none of this flavor, or not every part.
     std::vector<EngineInfo> engines(std::string const& graph, std::string const& flavor) const;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "guard.hpp"
+#include "providers.hpp"
 #include "runtime.hpp"
 
 namespace asap {
@@ -45,6 +46,7 @@ std::string Model::note() const { return runtime_->note(); }
 std::unique_ptr<Model> load(std::filesystem::path const& bundle, LoadOptions const& options) {
     return detail::guarded([&] {
         auto const opened = detail::open_bundle(bundle);
+        detail::check_precision(options);
         auto model = std::make_unique<Model>(std::make_shared<detail::Runtime const>(opened, options));
         opened.check_unchanged();
         return model;

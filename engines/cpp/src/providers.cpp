@@ -9,6 +9,7 @@
 
 #include "cuda_devices.hpp"
 #include "onnxruntime_backend.hpp"
+#include "openvino_library.hpp"
 #ifdef ASAP_WITH_TENSORRT
 #include "tensorrt_backend.hpp"
 #endif
@@ -49,6 +50,25 @@ void check_tensorrt_runs(Bundle const& bundle) {
     check_engines(bundle);
 }
 
+void check_openvino_runs(Bundle const& bundle) {
+    check_openvino();
+    if (bundle.inlined_decoder().empty())
+        throw Error("expected a decoder without functions in " + bundle.path.string() +
+                    ", found none: an older version made it; export it again or use --provider cpu");
+    if (bundle.manifest.dtype == "bf16")
+        throw Error(
+            "expected an fp16 or fp32 bundle for OpenVINO, found bf16; export with --dtype fp16 or fp32, and OpenVINO "
+            "computes in bf16 where the CPU is fast in it");
+}
+
+OpenVinoGraphs openvino_graphs(Bundle const& bundle) {
+    OpenVinoGraphs graphs{
+        bundle.graph_path("vision_encoder"), bundle.graph_path("embed_tokens"), bundle.inlined_decoder(), {}};
+    for (TensorInfo const& output : bundle.manifest.graphs.at("decoder").outputs)
+        graphs.decoder_outputs.push_back(output.name);
+    return graphs;
+}
+
 Provider best(Bundle const& bundle) {
     if (compute_capabilities().empty()) return Provider::cpu;
     try {
@@ -69,11 +89,29 @@ std::vector<std::string> with_dimension(std::vector<TensorInfo> const& tensors, 
     return names;
 }
 
+char const* name_of(Provider provider) {
+    switch (provider) {
+        case Provider::automatic: return "auto";
+        case Provider::cpu: return "cpu";
+        case Provider::openvino: return "openvino";
+        case Provider::cuda: return "cuda";
+        case Provider::tensorrt: return "tensorrt";
+    }
+    return "";
+}
+
 }  // namespace
+
+void check_precision(LoadOptions const& options) {
+    if (options.precision != Precision::automatic && options.provider != Provider::openvino)
+        throw Error(std::string("expected --precision with --provider openvino, found it with ") +
+                    name_of(options.provider) + "; change one of them");
+}
 
 Provider choose_provider(Bundle const& bundle, Provider provider) {
     if (provider == Provider::automatic) provider = best(bundle);
     if (provider == Provider::tensorrt) check_tensorrt_runs(bundle);
+    if (provider == Provider::openvino) check_openvino_runs(bundle);
     if (provider == Provider::cpu && bundle.manifest.dtype == "bf16")
         throw Error(
             "expected an fp16 or fp32 bundle for ONNX Runtime's CPU provider, found bf16, which needs CUDA or "
@@ -100,6 +138,8 @@ CacheForm cache_form(Bundle const& bundle, Provider provider) {
 Sessions open_sessions(Ort::Env const& environment, Bundle const& bundle, Provider provider, LoadOptions const& options,
                        bool mapped) {
     if (provider == Provider::tensorrt) return open_engines(bundle, options);
+    if (provider == Provider::openvino)
+        return open_openvino(openvino_graphs(bundle), options.precision, options.threads);
     OnnxRuntimeOptions settings;
     settings.cuda = provider == Provider::cuda;
     settings.threads = options.threads;

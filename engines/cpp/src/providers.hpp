@@ -1,4 +1,4 @@
-/// Where a bundle runs: on the CPU, on CUDA through ONNX Runtime, or on its own TensorRT engines.
+/// Where a bundle runs: in ONNX Runtime on the CPU or on CUDA, in OpenVINO, or on its own TensorRT engines.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +13,9 @@
 #include "kv_cache.hpp"
 
 namespace asap::detail {
+
+/// Throws `Error` where a precision is asked for that the provider would not heed.
+void check_precision(LoadOptions const& options);
 
 /// The provider that `automatic` stands for here, or `provider` itself where it can run this bundle; else `Error`.
 Provider choose_provider(Bundle const& bundle, Provider provider);

@@ -20,16 +20,25 @@ class Runtime;
 
 /// Where a bundle runs.
 enum class Provider {
-    automatic,  ///< the best of those below that this machine and this build have
+    automatic,  ///< the best of those below that this machine and this build have, but OpenVINO
     cpu,        ///< ONNX Runtime on the CPU
+    openvino,   ///< OpenVINO on the CPU
     cuda,       ///< ONNX Runtime on CUDA
     tensorrt,   ///< the bundle's own engines
 };
 
+/// What OpenVINO computes products in.
+enum class Precision {
+    automatic,  ///< bf16 where the CPU has instructions for it, else f32
+    f32,
+    bf16,
+};
+
 struct LoadOptions {
     Provider provider = Provider::automatic;
-    std::optional<int> threads;   ///< of one operator on the CPU; by default one for each core
-    void* cuda_stream = nullptr;  ///< a cudaStream_t that TensorRT runs in; null: one of the model's own
+    Precision precision = Precision::automatic;  ///< only for OpenVINO
+    std::optional<int> threads;                  ///< of one operator on the CPU; by default one for each core
+    void* cuda_stream = nullptr;                 ///< a cudaStream_t that TensorRT runs in; null: one of the model's own
 
     /// Models on the CPU take memory from one arena, which is registered with ONNX Runtime's environment as long as one
     /// of them lives, and which sessions of the application's with "session.use_env_allocators" share. False where the
@@ -38,7 +47,8 @@ struct LoadOptions {
 };
 
 /// Answers questions about images. A model may be used by several threads at once: every call of `generate` has a KV
-/// cache of its own, and so has every `Conversation`. With TensorRT, calls on one model wait for one another.
+/// cache of its own, and so has every `Conversation`. With OpenVINO and
+/// TensorRT, calls on one model wait for one another.
 class Model {
 public:
     explicit Model(std::shared_ptr<detail::Runtime const> runtime);
