@@ -183,19 +183,20 @@ class _Server:
 
         ticket = self._batcher.submit(prompt, question, hear, preprocess)
         deadline = loop.time() + self._settings.seconds
+        looked, event = loop.time(), None
         try:
-            while True:
+            while not isinstance(event, Done | Failed):
+                if loop.time() > deadline:
+                    raise HTTPException(504, f"no answer within {self._settings.seconds:g} s")
+                if loop.time() > looked + _POLL:
+                    if await request.is_disconnected():
+                        raise HTTPException(499, "the client has left")
+                    looked = loop.time()
                 try:
                     event = await asyncio.wait_for(told.get(), _POLL)
                 except TimeoutError:
-                    if await request.is_disconnected():
-                        raise HTTPException(499, "the client has left") from None
-                    if loop.time() > deadline:
-                        raise HTTPException(504, f"no answer within {self._settings.seconds:g} s") from None
                     continue
                 yield event
-                if isinstance(event, Done | Failed):
-                    return
         finally:
             ticket.cancel()
 

@@ -145,25 +145,26 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "said"), REFUSED)
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_is_not_supported_is_named(
-    served: Served, settings: dict[str, Any], said: str, stream: bool
-) -> None:
-    if stream and "stream_options" in settings:
-        pytest.skip("stream_options belong to a stream")
-    error = refused(served, asked("mat.png", "What is it?"), stream=stream, **settings)
-    assert error["type"] == "invalid_request_error"
-    assert re.search(said, error["message"])
+def test_what_is_not_supported_is_named(served: Served, settings: dict[str, Any], said: str) -> None:
+    """As an answer of its own, also where a stream was asked for."""
+    for stream in {False, "stream_options" not in settings}:
+        error = refused(served, asked("mat.png", "What is it?"), stream=stream, **settings)
+        assert error["type"] == "invalid_request_error"
+        assert re.search(said, error["message"])
+
+
+def url(place: str) -> list[dict[str, Any]]:
+    return [{"type": "image_url", "image_url": {"url": place}}]
 
 
 CONTENTS: list[tuple[Any, str]] = [
-    ([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}], r"start the server with --allow-remote-images$"),
-    ([{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}], r"--allow-local-images FOLDER$"),
-    ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,bm8="}}], r"^expected an image in what was "),
-    ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,?"}}], r"^expected base64 in a data URI"),
+    (url("http://127.0.0.1/x.png"), r"start the server with --allow-remote-images$"),
+    (url("file:///etc/passwd"), r"--allow-local-images FOLDER$"),
+    (url("data:image/png;base64,bm8="), r"^expected an image in what was given"),
+    (url("data:image/png;base64,?"), r"^expected base64 in a data URI"),
     ([{"type": "input_audio", "input_audio": {}}], r"input_audio"),
     ("Look: <image>", r"^expected images as parts of a message, found the mark <image> in its text; leave"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("content", "said"), CONTENTS)
