@@ -65,7 +65,7 @@ def load(
     sessions = open_sessions(bundle, chosen, threads, mapped, precision)
     model = Model(bundle, sessions, preprocess, chosen, caches=cache_form(bundle, chosen))
     if chosen == "openvino":
-        model.runs_on = f"openvino {choose_precision(precision)}"
+        model.runs_on = f"openvino {choose_precision(precision, threads)}"
     bundle.check_unchanged()
     if mapped:
         model.note = (

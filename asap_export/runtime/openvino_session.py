@@ -28,15 +28,31 @@ _ROWS = "beam_idx"
 _UNKNOWN = -1
 
 
-def choose_precision(precision: Precision = "auto") -> str:
-    """What "auto" stands for here: "bf16" where the CPU has instructions for it, as OpenVINO itself decides, else
-    "f32". Raises UserError for names that are none, and for bf16 where the CPU has none."""
+def choose_precision(precision: Precision = "auto", threads: int | None = None) -> str:
+    """What "auto" stands for here: "bf16" where the CPU has instructions for it, as OpenVINO itself decides, and
+    there is more than one thread; else "f32".
+
+    On one thread OpenVINO divides by zero while it packs weights for bf16 (openvinotoolkit/openvino#33300), which
+    ends the process. Raises UserError for names that are none, and for bf16 where it cannot be.
+    """
     if precision not in get_args(Precision):
         raise UserError(f"expected a precision among {', '.join(get_args(Precision))}, found {precision}")
     able = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not able:
         raise UserError("expected a CPU with instructions for bf16, found none; use --precision f32")
-    return ("bf16" if able else "f32") if precision == "auto" else precision
+    alone = able and _threads_taken(threads) < 2
+    if precision == "bf16" and alone:
+        raise UserError("expected at least 2 threads for bf16 in OpenVINO, found 1; use --precision f32")
+    return ("bf16" if able and not alone else "f32") if precision == "auto" else precision
+
+
+def _threads_taken(threads: int | None) -> int:
+    """How many OpenVINO takes, which only a graph that it has compiled says."""
+    openvino, operators = _openvino(), importlib.import_module("openvino.opset13")
+    nothing = operators.parameter(openvino.PartialShape([1]), openvino.Type.f32)
+    graph = openvino.Model([operators.relu(nothing)], [nothing], "nothing")
+    taken: int = _compiled(graph, Path("nothing"), "f32", threads).get_property("INFERENCE_NUM_THREADS")
+    return taken
 
 
 class OpenVinoSession:

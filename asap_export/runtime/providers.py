@@ -88,7 +88,7 @@ def open_sessions(
     weights stay in their files (see ``weight_memory``). ``precision`` is OpenVINO's: what it computes products in.
     """
     if provider == "openvino":
-        return _openvino_sessions(bundle, choose_precision(precision), threads)
+        return _openvino_sessions(bundle, choose_precision(precision, threads), threads)
     stream = new_stream() if provider == "tensorrt" else None
 
     def session(graph: EngineGraph) -> Session:

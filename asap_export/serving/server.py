@@ -250,7 +250,7 @@ async def _of_queue(_: Request, error: Any) -> Response:
 
 
 async def _of_fields(_: Request, error: Any) -> Response:
-    """What is wrong, by the field's name; of several things the innermost, where a field may be of several kinds."""
+    """What is wrong, by the field's name: the innermost, where a field may be of several kinds."""
     first = max(error.errors(), key=lambda each: len(each["loc"]))
     place = [str(each) for each in first["loc"] if each != "body"]
     if first["type"] == "json_invalid":

@@ -156,9 +156,15 @@ def test_bf16_is_chosen_where_the_cpu_is_fast_in_it_and_refused_where_it_has_non
         def get_property(self, device: str, name: str) -> tuple[str, ...]:
             return self.able
 
-    core = Core()
+    core, threads = Core(), [2]
     monkeypatch.setattr(openvino_session, "_core", lambda: core)
+    monkeypatch.setattr(openvino_session, "_threads_taken", lambda given: given or threads[0])
     assert choose_precision() == choose_precision("bf16") == "bf16"
+    assert choose_precision("auto", 1) == "f32"
+    with pytest.raises(
+        UserError, match=r"^expected at least 2 threads for bf16 in OpenVINO, found 1; use precision"
+    ):
+        choose_precision("bf16", 1)
     core.able = ("FP32",)
     assert choose_precision() == choose_precision("f32") == "f32"
     with pytest.raises(
@@ -167,6 +173,11 @@ def test_bf16_is_chosen_where_the_cpu_is_fast_in_it_and_refused_where_it_has_non
         choose_precision("bf16")
     with pytest.raises(UserError, match=r"^expected a precision among auto, f32, bf16, found fp8$"):
         choose_precision("fp8")
+
+
+def test_one_thread_computes_in_f32(pruned_bundle) -> None:
+    assert openvino_session._threads_taken(1) == 1
+    assert asap_export.load(pruned_bundle, "openvino", 1).runs_on == "openvino f32"
 
 
 def test_what_cannot_run_says_what_to_do(pruned_bundle, monkeypatch, tmp_path) -> None:
