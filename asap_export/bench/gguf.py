@@ -24,7 +24,7 @@ __all__ = ["MODEL", "PROJECTOR", "gguf_model", "packed"]
 MODEL, PROJECTOR = "model.gguf", "mmproj.gguf"
 
 _ALIGNMENT, _VERSION, _BLOCK = 32, 3, 32
-_U32, _F32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
+_U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 # GGML's number of a type, and the bytes of a block of so many weights.
 _TYPES = {"f32": (0, 4, 1), "f16": (1, 2, 1), "bf16": (30, 2, 1), "q8_0": (8, 34, 32), "q4_0": (2, 18, 32)}
 _NORMAL, _CONTROL = 1, 3  # kinds of tokens
@@ -255,5 +255,6 @@ def _value(value: Any) -> tuple[int, bytes]:
             return _STRING, _text(value)
         case list():
             kinds, contents = zip(*map(_value, value), strict=True)
-            return _ARRAY, struct.pack("<IQ", kinds[0], len(value)) + b"".join(contents)
+            kind = _I32 if kinds[0] == _U32 else kinds[0]  # lists of whole numbers are read as signed ones
+            return _ARRAY, struct.pack("<IQ", kind, len(value)) + b"".join(contents)
     raise TypeError(f"expected a setting, found {value!r}")

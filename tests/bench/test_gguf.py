@@ -31,7 +31,7 @@ def read_gguf(file: Path) -> tuple[dict, dict]:
         if kind == 9:
             of, count = take("I"), take("Q")
             return [value(of) for _ in range(count)]
-        return text() if kind == 8 else take({4: "I", 6: "f", 7: "?"}[kind])
+        return text() if kind == 8 else take({4: "I", 5: "i", 6: "f", 7: "?"}[kind])
 
     magic, version, tensors, settings = take("4sIQQ")
     assert (magic, version) == (b"GGUF", 3)
