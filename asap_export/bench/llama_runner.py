@@ -91,6 +91,12 @@ class LlamaRunner:
     def drop(self) -> None:
         """Forget all caches: there are none."""
 
+    def close(self) -> None:
+        """End the server; where the worker is ended, it goes with it."""
+        self._server.kill()
+        self._server.wait()
+        self._log.close()
+
     def _filled(self, workload: Workload) -> str:
         """The question as often as about fills the text tokens."""
         once = len(self._ask("/tokenize", {"content": workload.prompt + " "})["tokens"])
