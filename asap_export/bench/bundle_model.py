@@ -12,6 +12,7 @@ from asap_export.bench.staged import Inputs, Integers, some_token
 from asap_export.runtime.cache import Cache
 from asap_export.runtime.generate import kept_length
 from asap_export.runtime.model import Model, load
+from asap_export.runtime.openvino_session import Precision
 from asap_export.runtime.prompt import PromptReader
 from asap_export.runtime.providers import Provider
 from asap_export.runtime.session import Tensor
@@ -19,9 +20,11 @@ from asap_export.runtime.session import Tensor
 __all__ = ["BundleModel", "open_bundle"]
 
 
-def open_bundle(path: Path, threads: int, provider: Provider = "cpu") -> "BundleModel":
-    """A bundle's graphs in ONNX Runtime or TensorRT. Raises UserError like ``asap_export.load``."""
-    return BundleModel(load(path, provider, threads))
+def open_bundle(
+    path: Path, threads: int, provider: Provider = "cpu", precision: Precision = "auto"
+) -> "BundleModel":
+    """A bundle's graphs in ONNX Runtime, OpenVINO or TensorRT. Raises UserError like ``asap_export.load``."""
+    return BundleModel(load(path, provider, threads, precision))
 
 
 class BundleModel:

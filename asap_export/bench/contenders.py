@@ -1,33 +1,33 @@
-"""Who takes part: bundles, and transformers on their checkpoint, dense and pruned."""
+"""Bundles that take part, and what each computes in."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from asap_export.bench.records import ON_HOST, BenchProvider, Contender
+from asap_export.bench.records import BenchProvider, Contender, Precision
 from asap_export.bundle import Bundle
 from asap_export.errors import UserError
-from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.openvino_session import choose_precision
 from asap_export.runtime.providers import choose_provider
 from asap_export.spec import ModelSpec
 
-__all__ = ["PEERS", "bundle_contenders", "peer_contenders", "sizes_of"]
-
-PEERS = "transformers-sdpa"  # its attention; the one that prunes has its method's name behind that
+__all__ = ["bundle_contenders", "sizes_of"]
 
 
-def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu") -> list[Contender]:
-    """A contender for each bundle, by the name of its folder; for OpenVINO one more of each, in the precision that
-    this CPU is fast in: beside ONNX Runtime its times say something. Raises UserError where two have the same
-    name, where they are of different models, or where OpenVINO cannot run one."""
+def bundle_contenders(
+    bundles: Sequence[Bundle], provider: BenchProvider = "cpu", precision: Precision = "auto"
+) -> list[Contender]:
+    """A contender for each bundle, by the name of its folder; for OpenVINO one more of each, in ``precision``:
+    beside ONNX Runtime its times say something. Raises UserError where two have the same name, where they are of
+    different models, or where OpenVINO cannot run one."""
     contenders = [_of_bundle(bundle, "cpu" if provider == "openvino" else provider) for bundle in bundles]
     if provider == "openvino":
         for bundle in bundles:
             choose_provider(bundle, provider)
-        precision = choose_precision()
-        contenders += [_of_bundle(bundle, provider, precision) for bundle in bundles]
+        chosen = choose_precision(precision)
+        contenders += [
+            _of_bundle(bundle, provider, "bf16" if chosen == "bf16" else "f32") for bundle in bundles
+        ]
     for name, count in Counter(contender.name for contender in contenders).items():
         if count > 1:
             raise UserError(f"expected bundles of different names, found {count} called {name}; rename one")
@@ -40,22 +40,34 @@ def bundle_contenders(bundles: Sequence[Bundle], provider: BenchProvider = "cpu"
     return contenders
 
 
-def _of_bundle(bundle: Bundle, provider: BenchProvider, precision: str | None = None) -> Contender:
-    """``precision``: what products are computed in, where that is not the bundle's dtype."""
+def _of_bundle(bundle: Bundle, provider: BenchProvider, precision: Precision = "auto") -> Contender:
+    """``precision``: what OpenVINO computes products in."""
     manifest = bundle.manifest
     quantized = f" int{manifest.quantization.bits}" if manifest.quantization else ""
-    dtype = f"{precision or manifest.dtype}{quantized}"
+    in_openvino = provider == "openvino"
+    dtype = f"{precision if in_openvino else manifest.dtype}{quantized}"
     name = bundle.path.resolve().name.removesuffix(".bundle")
     return Contender(
-        name=f"{name}-openvino" if precision else name,
+        name=f"{name}-openvino" if in_openvino else name,
         kind="bundle",
         source=str(bundle.path),
-        family=f"{'openvino' if precision else 'bundle'} {dtype}",
+        family=f"{'openvino' if in_openvino else 'bundle'} {dtype}",
         dtype=dtype,
         method=manifest.pruning.method,
         pruning=asdict(manifest.pruning),
         provider=provider,
+        computes=precision if in_openvino else _computes(bundle, provider),
+        precision=precision,
     )
+
+
+def _computes(bundle: Bundle, provider: BenchProvider) -> str:
+    """What ONNX Runtime or TensorRT multiplies in; ONNX Runtime's CPU provider widens fp16 to float32."""
+    manifest = bundle.manifest
+    if provider != "cpu":
+        return {"fp32": "f32"}.get(manifest.dtype, manifest.dtype)
+    decoder = manifest.cpu_decoder
+    return "int8" if decoder and "int8-activations" in decoder.passes else "f32"
 
 
 def sizes_of(model: ModelSpec) -> tuple[str | int, ...]:
@@ -64,23 +76,3 @@ def sizes_of(model: ModelSpec) -> tuple[str | int, ...]:
         model.architecture, model.layers, model.hidden_size, model.intermediate_size, model.heads,
         model.kv_heads, model.vocab_size, model.tile_size, model.image_token_id,
     )  # fmt: skip
-
-
-def peer_contenders(
-    checkpoint: Path, pruning: PruningConfig, dtype: str, provider: BenchProvider
-) -> list[Contender]:
-    """transformers on a checkpoint, dense and as ``pruning`` says, where the bundles run: on the CPU in float32,
-    on a GPU in ``dtype``."""
-    return [
-        Contender(
-            name=PEERS if used.method == "none" else f"{PEERS}-{used.method}",
-            kind="transformers",
-            source=str(checkpoint),
-            family=PEERS,
-            dtype="fp32" if provider in ON_HOST else dtype,
-            method=used.method,
-            pruning=asdict(used),
-            provider="cpu" if provider in ON_HOST else provider,
-        )
-        for used in (PruningConfig(method="none"), pruning)
-    ]

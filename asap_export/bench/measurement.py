@@ -1,5 +1,6 @@
 """``asap-export bench`` from request to facts: who takes part, on what, in which order, and what came of it."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -7,15 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from asap_export.bench.contenders import PEERS, bundle_contenders, peer_contenders, sizes_of
+from asap_export.bench.contenders import bundle_contenders, sizes_of
+from asap_export.bench.limits import rate_facts
+from asap_export.bench.peers import Peers
 from asap_export.bench.prepare import Like, prepared
-from asap_export.bench.records import ON_HOST, SCHEMA, Contender
-from asap_export.bench.request import BenchRequest, check_request
+from asap_export.bench.records import ON_HOST, REFERENCE, SCHEMA, Contender
+from asap_export.bench.request import BenchRequest, check_request, chosen_peers
 from asap_export.bench.results import comparisons, contender_facts, curve_facts
 from asap_export.bench.room import fitting, fitting_curve
 from asap_export.bench.schedule import Plan, measure, measure_curve, profile_each
 from asap_export.bench.workload import Asked
-from asap_export.bundle import Bundle, utc_now
+from asap_export.bundle import Bundle, Manifest, utc_now
 from asap_export.checkpoint.checkpoint import open_checkpoint
 from asap_export.errors import UserError
 from asap_export.progress import ProgressCallback, no_progress
@@ -35,10 +38,10 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
     checkpoint, bundles = _subjects(request, progress, skipped)
     spec = bundles[0].manifest.model
     pruned = next((bundle.manifest for bundle in bundles if bundle.manifest.pruning.prunes), None)
-    contenders = of_bundles = bundle_contenders(bundles, request.provider)
+    contenders = bundle_contenders(bundles, request.provider, request.precision)
     if checkpoint is not None:
-        pruning, dtype = pruned.pruning if pruned else PruningConfig(), bundles[0].manifest.dtype
-        contenders = [*of_bundles, *peer_contenders(checkpoint, pruning, dtype, request.provider)]
+        peers = Peers(checkpoint, _converted_folder(request, checkpoint), skipped, progress)
+        contenders += _peer_contenders(request, peers, bundles[0], pruned)
     budget = Budget(keep=request.keep) if request.keep is not None else Budget(ratio=DEFAULT_KEEP_RATIO)
     if request.keep is None and pruned is not None:
         budget = pruned.budget
@@ -50,6 +53,7 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
         fresh, note = True, None  # a GPU's memory is estimated by nobody: one process at a time has it
         if request.provider in ON_HOST:
             contenders, fresh, note = fitting(request.cache_lengths, contenders, spec, workload, skipped)
+            contenders = [REFERENCE, *contenders]
         threads = request.threads or len(os.sched_getaffinity(0))
         plan = Plan(
             workload, request.rounds, request.warmup, request.cache_lengths, request.decode_steps, threads,
@@ -72,10 +76,18 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
         ),
     ]
     shape = DecoderShape.of(spec)
+    rates = rate_facts(
+        [sample for each in measured if each.contender == REFERENCE for sample in each.prefill]
+    )
     return {
         **_setting_facts(request, shape, plan),
         "note": note,
-        "contenders": [contender_facts(samples, workload, shape) for samples in measured],
+        "rates": rates,
+        "contenders": [
+            contender_facts(samples, workload, shape, rates)
+            for samples in measured
+            if samples.contender != REFERENCE
+        ],
         "skipped": skipped + failed,
         "comparisons": comparisons(measured, workload, shape),
         "profiles": profiles,
@@ -83,19 +95,34 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
     }
 
 
+def _peer_contenders(
+    request: BenchRequest, peers: Peers, first: Bundle, pruned: Manifest | None
+) -> list[Contender]:
+    names, found = chosen_peers(request), list[Contender]()
+    if "transformers" in names:
+        pruning = pruned.pruning if pruned else PruningConfig()
+        found += peers.transformers(pruning, first.manifest.dtype, request.provider)
+    if request.openvino_python is not None:
+        found += peers.openvino_genai(request.openvino_python, first.manifest.model.dtype)
+    if "llama.cpp" in names:
+        found += peers.llama_cpp()
+    return found
+
+
 def _subjects(
     request: BenchRequest, progress: ProgressCallback, skipped: list[Facts]
 ) -> tuple[Path | None, list[Bundle]]:
     """The checkpoint for peers, where they take part, and the bundles."""
+    names = chosen_peers(request)
     if request.like is not None:
         listed = tuple(name.strip() for name in request.contenders.split(","))
         work = request.work or _cache_folder()
         dtype = request.dtype or ("fp32" if request.provider in ON_HOST else "fp16")
         like = Like(request.like, request.scale, request.layers, dtype, listed, work)
         checkpoint, bundles = prepared(like, progress)
-        return checkpoint if request.peers is not False else None, bundles
+        return checkpoint if names else None, bundles
     bundles = [Bundle.open(path) for path in request.bundles]
-    if request.peers is False:
+    if not names:
         return None, bundles
     source = bundles[0].manifest.source
     try:
@@ -103,11 +130,10 @@ def _subjects(
             request.model or (None if source.id == "demo" else source.id), None, progress
         )
     except UserError as error:
-        if request.model is not None or request.peers:
+        if request.model is not None or request.peers is not None:
             raise
-        skipped.append(
-            {"name": PEERS, "reason": f"{error.message}; give the checkpoint's place with --model"}
-        )
+        reason = f"{error.message}; give the checkpoint's place with --model"
+        skipped += [{"name": name, "reason": reason} for name in names]
         return None, bundles
     if sizes_of(opened.spec) != sizes_of(bundles[0].manifest.model):
         raise UserError(
@@ -115,6 +141,15 @@ def _subjects(
             f"{opened.folder}; change --model"
         )
     return opened.folder, bundles
+
+
+def _converted_folder(request: BenchRequest, checkpoint: Path) -> Path:
+    """Where what is made of a checkpoint lies: beside one of ``--like``, else in the cache."""
+    if request.like is not None:
+        return checkpoint.parent
+    stats = [(file.name, file.stat()) for file in sorted(checkpoint.iterdir())]
+    told = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return _cache_folder() / f"{checkpoint.name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def _cache_folder() -> Path:

@@ -18,6 +18,8 @@ from asap_export.bench.records import Contender
 __all__ = ["Child", "Failed", "command_of"]
 
 _ROOT = Path(__file__).parents[2]  # where this package lies, installed or not
+# Under another interpreter its own packages come first, and this one's dependencies may lack.
+_FOREIGN = f"import sys; sys.path.append({str(_ROOT)!r}); from asap_export.bench.worker import main; main()"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -25,8 +27,11 @@ class Failed(Exception):
     """A contender cannot go on; the message is the line that says why."""
 
 
-def command_of(_: Contender) -> Sequence[str]:
+def command_of(contender: Contender) -> Sequence[str]:
     """What runs a contender."""
+    if contender.kind == "openvino-genai":
+        assert contender.program is not None
+        return (contender.program, "-P", "-c", _FOREIGN)
     return (sys.executable, "-P", "-m", "asap_export.bench.worker")
 
 
@@ -48,7 +53,10 @@ class Child:
         self._first = {"contender": asdict(contender), "threads": threads, "folder": str(folder)}
         self._command = command(contender)
         self._environment = os.environ | dict.fromkeys(_THREADS, str(threads))
-        self._environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
+        if contender.kind == "openvino-genai":
+            self._environment.pop("PYTHONPATH", None)
+        else:
+            self._environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
 
     def __enter__(self) -> Self:
         self._printed = TemporaryFile()  # closed in __exit__
@@ -74,7 +82,8 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):  # it is none any more
+            os.killpg(self._process.pid, signal.SIGKILL)  # and the server that it may have started
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

@@ -1,4 +1,5 @@
-"""Resident memory of this process, and its highest mark, as Linux keeps them: a ``Memory`` (see ``staged``)."""
+"""Resident memory of this process or another, and its highest mark, as Linux keeps them: a ``Memory`` (see
+``staged``)."""
 
 import ctypes
 import gc
@@ -17,25 +18,25 @@ def give_back() -> None:
         trim(0)
 
 
-def in_use() -> int:
+def in_use(process: int | None = None) -> int:
     """Bytes in memory now, pages of mapped files included."""
-    return _status("VmRSS:")
+    return _status("VmRSS:", process)
 
 
-def peak() -> int:
+def peak(process: int | None = None) -> int:
     """The most bytes since the last ``reset_peak``."""
-    return _status("VmHWM:")
+    return _status("VmHWM:", process)
 
 
-def reset_peak() -> bool:
+def reset_peak(process: int | None = None) -> bool:
     """Begin anew; False where the kernel does not let us."""
     try:
-        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+        Path(f"/proc/{process or 'self'}/clear_refs").write_text(_RESET_PEAK)
     except OSError:
         return False
     return True
 
 
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def _status(name: str, process: int | None) -> int:
+    lines = Path(f"/proc/{process or 'self'}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -1,11 +1,12 @@
 """What the samples say: times, memory, FLOPs, and every pruned contender beside its dense baseline."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from asap_export.bench.records import PARTS, Contender, Workload
+from asap_export.bench.limits import of_bandwidth, of_rate, step_bytes
+from asap_export.bench.records import OWN_PROMPT, PARTS, Contender, Workload
 from asap_export.bench.schedule import Samples
 from asap_export.bench.statistics import ratio, spread
 from asap_export.pruning.flops import DecoderShape, whole_sequence_flops
@@ -23,15 +24,21 @@ def flops_of(contender: Contender, workload: Workload, shape: DecoderShape) -> i
     return whole_sequence_flops(shape, workload.visual_tokens, workload.text_tokens, keep, after)
 
 
-def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -> Facts:
-    """One contender as JSON values: who it is, five numbers of everything, and all samples."""
+def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape, rates: Facts) -> Facts:
+    """One contender as JSON values: who it is, five numbers of everything, the part that it reaches of the
+    machine's ``rates``, and all samples."""
     contender, rounds = samples.contender, samples.prefill
     seconds = {part: spread([sample["seconds"][part] for sample in rounds]) for part in PARTS}
     first = rounds[0] if rounds else {}
+    if rounds and contender.kind in OWN_PROMPT:  # its prompt is longer than asked for, so it does more
+        workload = replace(workload, visual_tokens=first["cache_length"] - workload.text_tokens)
     flops = flops_of(contender, workload, shape)
     prefill = seconds["prefill"]
+    flops_per_second = 2 * flops / prefill["median"] if prefill else None
+    behind_prompt = _decode(rounds, first.get("cache_length"))
+    nbytes = step_bytes(contender, shape, first.get("kv_bytes"))
     return {
-        **{name: value for name, value in asdict(contender).items() if name != "source"},
+        **{name: value for name, value in asdict(contender).items() if name not in ("source", "program")},
         "source": Path(contender.source).name,  # places on this machine are nobody else's business
         "failed": samples.failed,
         "note": first.get("note"),
@@ -40,7 +47,7 @@ def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -
             "first_token": spread([sum(sample["seconds"].values()) for sample in rounds]),
         },
         "decode_seconds": {
-            "prompt": _decode(rounds, first.get("cache_length")),
+            "prompt": behind_prompt,
             **{str(length): _decode(found, length) for length, found in samples.decode.items()},
         },
         "memory": {
@@ -51,7 +58,10 @@ def contender_facts(samples: Samples, workload: Workload, shape: DecoderShape) -
         "kv_bytes": first.get("kv_bytes"),
         "kv_held_bytes": first.get("kv_held_bytes"),
         "multiply_adds": flops,
-        "flops_per_second": 2 * flops / prefill["median"] if prefill else None,
+        "flops_per_second": flops_per_second,
+        "of_rate": of_rate(contender, flops_per_second, rates),
+        "step_bytes": nbytes,
+        "of_bandwidth": of_bandwidth(nbytes, behind_prompt, rates),
         "samples": {
             "prefill": rounds,
             "decode": {str(length): found for length, found in samples.decode.items()},

@@ -15,7 +15,8 @@ from asap_export.spec import ModelSpec
 
 __all__ = ["fitting", "fitting_curve", "needed_by", "needed_together"]
 
-_FLOAT = 4  # bytes; every contender computes in float32
+_FLOAT = 4  # bytes; what computes in fewer is counted as float32 too, but for its weights
+_CONVERTED = {"openvino-genai": "*.bin", "llama.cpp": "*.gguf"}  # and the files of their weights
 _PROGRAM = 300_000_000  # bytes of Python and its libraries
 
 
@@ -40,7 +41,9 @@ def needed_together(contenders: Sequence[Contender], spec: ModelSpec, tokens: in
 
 def _run(contender: Contender, spec: ModelSpec, tokens: int) -> int:
     """Of a prefill, whose cache has no predecessor."""
-    blocks = contender.kind == "bundle" and scores_in_blocks(Bundle.open(contender.source).manifest)
+    blocks = contender.kind in _CONVERTED or (
+        contender.kind == "bundle" and scores_in_blocks(Bundle.open(contender.source).manifest)
+    )
     return memory_needed(spec, 1, tokens, 0, blocks) - _cache(spec, tokens)
 
 
@@ -51,8 +54,14 @@ def _cache(spec: ModelSpec, tokens: int) -> int:
 def _weights(contender: Contender, spec: ModelSpec) -> int:
     if contender.kind == "bundle":
         return weight_memory(Bundle.open(contender.source))[1]
-    stored = sum(file.stat().st_size for file in Path(contender.source).glob("*.safetensors"))
-    return stored * _FLOAT // DTYPE_BYTES[spec.dtype]
+    if contender.kind in _CONVERTED:  # as stored, and as its library packs them
+        return 2 * _stored(contender.source, _CONVERTED[contender.kind])
+    computed = DTYPE_BYTES.get(contender.dtype, _FLOAT)
+    return _stored(contender.source, "*.safetensors") * computed // DTYPE_BYTES[spec.dtype]
+
+
+def _stored(source: str, pattern: str) -> int:
+    return sum(file.stat().st_size for file in Path(source).glob(pattern))
 
 
 def fitting(

@@ -51,7 +51,9 @@ def measure(
     progress: ProgressCallback = no_progress,
     command: Command = command_of,
 ) -> list[Samples]:
-    """Run all contenders in turns. One that fails is out, with its reason; what it had answered before stays."""
+    """Run all contenders in turns. One that fails is out, with its reason; what it had answered before stays.
+
+    The machine's reference, where it is among them, has its turn in every round of prefills."""
     run = _Run(contenders, plan, progress, command)
     with ExitStack() as children:
         if plan.fresh:
@@ -84,15 +86,15 @@ class _Run:
                 with _catching(samples):
                     self._prefill(running[samples.contender.name], samples, number)
         for length in self.plan.cache_lengths:
-            for samples in self._left():
+            for samples in self._with_caches():
                 self._tell(f"cache of {length:,} tokens: {samples.contender.name}", 0)
                 with _catching(samples):
                     running[samples.contender.name].ask({"job": "cache", "length": length})
             for number in range(self._rounds):
-                for samples in self._left():
+                for samples in self._with_caches():
                     with _catching(samples):
                         self._decode(running[samples.contender.name], samples, length, number)
-            for samples in self._left():  # only one length's caches take memory at a time
+            for samples in self._with_caches():  # only one length's caches take memory at a time
                 with _catching(samples):
                     running[samples.contender.name].ask({"job": "drop"})
 
@@ -104,12 +106,15 @@ class _Run:
                     for warming in range(self.plan.warmup):
                         self._prefill(child, samples, warming)
                     self._prefill(child, samples, number)
-                    for length in self.plan.cache_lengths:
+                    for length in self.plan.cache_lengths if samples in self._with_caches() else ():
                         self._decode(child, samples, length, number)
                         child.ask({"job": "drop"})
 
     def _left(self) -> Iterator[Samples]:
         return (samples for samples in self.samples.values() if samples.failed is None)
+
+    def _with_caches(self) -> Iterator[Samples]:
+        return (samples for samples in self._left() if samples.contender.kind != "reference")
 
     def _child(self, samples: Samples) -> Child:
         return Child(samples.contender, self.plan.threads, self.plan.folder, self.command)
@@ -118,6 +123,8 @@ class _Run:
         self._tell(f"{self._round(number)}: {samples.contender.name}")
         samples.weights = child.weights
         job = {"job": "prefill", "workload": asdict(self.plan.workload), "decode_steps": self._steps}
+        if samples.contender.kind == "reference":
+            job = {"job": "rates"}
         self._keep(samples.prefill, child, job, number)
 
     def _decode(self, child: Child, samples: Samples, length: int, number: int) -> None:

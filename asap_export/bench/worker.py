@@ -4,7 +4,7 @@
 
 The first line names the contender and the number of threads; it is answered when the model is loaded and has run
 once. Whatever goes wrong is one line, {"failed": reason}, and the end. Imports are made when they are needed: a
-bundle's process has no PyTorch in its memory.
+bundle's process has no PyTorch in its memory, and OpenVINO GenAI's runs under another interpreter.
 """
 
 import json
@@ -54,6 +54,8 @@ def _done(runner: Any, job: dict[str, Any]) -> dict[str, Any]:
             return {}
         case "decode":
             return {"decode": runner.decode(job["length"], job["steps"])}
+        case "rates":
+            return {"rates": runner.rates()}
         case "profile":
             return {"profile": runner.profile(_workload(job), job["decode_steps"])}
         case "drop":
@@ -68,6 +70,19 @@ def _workload(job: dict[str, Any]) -> Workload:
 
 def _runner(contender: Contender, threads: int, folder: Path) -> Any:
     from asap_export.bench import resident
+
+    if contender.kind == "reference":
+        from asap_export.bench.reference import MachineReference
+
+        return MachineReference(threads)
+    if contender.kind == "openvino-genai":
+        from asap_export.bench.genai_runner import open_genai
+
+        return open_genai(contender, threads)
+    if contender.kind == "llama.cpp":
+        from asap_export.bench.llama_runner import LlamaRunner
+
+        return LlamaRunner(contender, threads)
     from asap_export.bench.staged import StagedRunner
 
     if contender.kind == "profiled":
@@ -84,7 +99,8 @@ def _runner(contender: Contender, threads: int, folder: Path) -> Any:
         return StagedRunner(open_transformers(contender), memory, note)
     from asap_export.bench.bundle_model import open_bundle
 
-    return StagedRunner(open_bundle(Path(contender.source), threads, contender.provider), memory, note)
+    bundle = open_bundle(Path(contender.source), threads, contender.provider, contender.precision)
+    return StagedRunner(bundle, memory, note)
 
 
 def _device_memory() -> tuple[Any, str | None]:

@@ -23,7 +23,7 @@ __all__ = ["bench_command"]
 
 NOTHING_MEASURED = 1  # exit status; why is in the output
 
-_WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "transformers"
+_WITHOUT_WEIGHTS, _PROMPT, _PEERS = "A model without its weights", "Prompt", "Peers"
 
 
 def _numbers(listed: str | tuple[int, ...]) -> tuple[int, ...]:
@@ -121,15 +121,22 @@ _OPTIONS: dict[str, Any] = {
         _WITHOUT_WEIGHTS,
     ),
     "peers": _option(
-        "--peers/--no-peers",
-        "Measure transformers too, dense and pruned; by default where the bundles' checkpoint is found.",
-        panel=_PEERS,
+        "--peers",
+        "Who takes part beside the bundles, between commas: transformers, openvino-genai, llama.cpp, or none; by "
+        "default transformers where the bundles' checkpoint is found, and openvino-genai with --openvino-python.",
+        "LIST",
+        _PEERS,
     ),
     "model": _option(
         "--model",
-        "Checkpoint that transformers runs, a folder or hub id; by default the bundles', where it was at "
-        "export.",
+        "Checkpoint that peers run, a folder or hub id; by default the bundles', where it was at export.",
         "SOURCE",
+        _PEERS,
+    ),
+    "openvino_python": _option(
+        "--openvino-python",
+        "Interpreter of an environment with openvino-genai and optimum-intel, which converts the checkpoint.",
+        "FILE",
         _PEERS,
     ),
     "image": _option(
@@ -162,6 +169,12 @@ _OPTIONS: dict[str, Any] = {
     "provider": _option(
         "--provider",
         "What runs the bundles: cpu, openvino (beside cpu), cuda or tensorrt; transformers uses the same device.",
+    ),
+    "precision": _option(
+        "--precision",
+        "With --provider openvino, what it computes the bundles' products in: f32, bf16, or auto: bf16 where this "
+        "CPU has instructions for it.",
+        "TYPE",
     ),
     "profile": _option("--profile", "Say where the bundles' time goes, with ONNX Runtime's profiler."),
     "curve": _option(
@@ -212,8 +225,6 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 @_with_options
 def bench_command(*, context: typer.Context, **options: Any) -> None:
     """Measure bundles and peers in turns, each in a process of its own: times, memory, FLOPs.
-
-    Everything runs in turns, each in a process of its own.
 
     Without weights at hand: --like llava-v1.6-vicuna-7b --scale 0.25
     """

@@ -40,7 +40,7 @@ def _headline(facts: Facts) -> str:
 
 def _sheets(facts: Facts) -> list[Sheet]:
     makers: Sequence[Callable[[Facts], Sheet]] = (
-        _first_token, _decoding, _memory, _comparisons, _profile, _curve, _notes, _skipped,
+        _first_token, _decoding, _memory, _comparisons, _rates, _profile, _curve, _notes, _skipped,
     )  # fmt: skip
     return [sheet for make in makers if (sheet := make(facts)).rows]
 
@@ -60,10 +60,15 @@ def _first_token(facts: Facts) -> Sheet:
             f"{_seconds(prefill['min'])}–{_seconds(prefill['max'])}",
             _seconds(seconds["first_token"]["median"]),
             f"{contender['flops_per_second'] / 1e9:,.0f}",
+            *([_part(contender["of_rate"])] if with_rates else []),
         )
 
-    columns = ("first token, s", "dtype", *_PARTS, "min–max", "sum", "GFLOP/s")
+    with_rates = bool(facts.get("rates"))  # older files have none
+    columns: tuple[str, ...] = ("first token, s", "dtype", *_PARTS, "min–max", "sum", "GFLOP/s")
     note = "Medians. GFLOP/s are those of the prefill, two operations for each multiply-add of the decoder."
+    if with_rates:
+        columns += ("of the machine's",)
+        note += " The last column is their part of a large matrix product's, in what the row computes in."
     return Sheet("Time to first token", columns, _per_contender(facts, cells), ["dtype"], note)
 
 
@@ -75,10 +80,15 @@ def _decoding(facts: Facts) -> Sheet:
         prompt = found["prompt"]
         behind = f"{1e3 * prompt['median']:.1f} ({prompt['cache_length']:,})" if prompt else "–"
         medians = (found.get(length) for length in lengths)
-        return behind, *(f"{1e3 * cell['median']:.1f}" if cell else "–" for cell in medians)
+        times = (f"{1e3 * cell['median']:.1f}" if cell else "–" for cell in medians)
+        return behind, *times, *([_part(contender["of_bandwidth"])] if with_rates else [])
 
+    with_rates = bool(facts.get("rates"))
     columns = ("decode, ms per token", "dtype", "prompt", *(f"{int(length):,}" for length in lengths))
     note = "By tokens in the cache; behind the prompt, what its prefill leaves."
+    if with_rates:
+        columns += ("of memory's rate",)
+        note += " The last column: behind the prompt, weights and cache read once, over what memory gives."
     return Sheet("Decode", columns, _per_contender(facts, cells), ["dtype"], note)
 
 
@@ -159,6 +169,16 @@ def _curve(facts: Facts) -> Sheet:
     )
 
 
+def _rates(facts: Facts) -> Sheet:
+    rows = []
+    for name, rate in (facts.get("rates") or {}).items():
+        if rate:
+            unit, what = ("GB/s", "read") if name == "memory" else ("GFLOP/s", "matrix product")
+            lowest, median, highest = (f"{rate[which] / 1e9:,.1f}" for which in ("min", "median", "max"))
+            rows.append((f"{what}, {name}", unit, median, f"{lowest}–{highest}"))
+    return Sheet("The machine's rates", ("rate", "unit", "median", "min–max"), rows, ["unit"])
+
+
 def _notes(facts: Facts) -> Sheet:
     rows = [(contender["name"], contender["note"]) for contender in facts["contenders"] if contender["note"]]
     return Sheet("To know", ("contender", "what"), rows, ["what"])
@@ -171,6 +191,10 @@ def _skipped(facts: Facts) -> Sheet:
 
 def _seconds(value: float) -> str:
     return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _part(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _megabytes(value: float | None) -> str:

@@ -46,6 +46,8 @@ for line in sys.stdin:
         }
     elif job["job"] == "decode":
         said = {"decode": [0.01] * job["steps"]}
+    elif job["job"] == "rates":
+        said = {"rates": {"f32": 1e9, "bf16": None, "int8": 2e9, "memory": 1e10}}
     elif job["job"] == "profile":
         said = {"profile": {"prefill": {}, "decode": None}}
     else:

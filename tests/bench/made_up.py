@@ -13,9 +13,17 @@ WORKLOAD = Workload(("a.png",), "What?", visual_tokens=100, text_tokens=20, keep
 
 
 def contender(
-    name: str, source: str = "fine", *, kind="bundle", method="none", family="bundle fp32", dtype="fp32"
+    name: str,
+    source: str = "fine",
+    *,
+    kind="bundle",
+    method="none",
+    family="bundle fp32",
+    dtype="fp32",
+    computes="f32",
 ) -> Contender:
-    return Contender(name, kind, source, family, dtype, method, asdict(PruningConfig(method=method)))
+    pruning = asdict(PruningConfig(method=method))
+    return Contender(name, kind, source, family, dtype, method, pruning, computes=computes)
 
 
 def command(_: Contender) -> list[str]:

@@ -4,31 +4,30 @@ import pytest
 
 from asap_export.bench import contenders, resident
 from asap_export.bench.bundle_model import open_bundle
-from asap_export.bench.contenders import bundle_contenders, peer_contenders
+from asap_export.bench.contenders import bundle_contenders
 from asap_export.bench.records import Workload
 from asap_export.bench.staged import StagedRunner
 from asap_export.bench.workload import drawn_images
 from asap_export.bundle import Bundle
 from asap_export.model.anyres import TileGeometry
-from asap_export.pruning.config import PruningConfig
 from asap_export.runtime.openvino_session import choose_precision
 
 
 def test_openvino_is_measured_beside_onnx_runtime_and_names_its_precision(
-    pruned_bundle, dense_bundle, tmp_path, monkeypatch
+    pruned_bundle, dense_bundle, monkeypatch
 ) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'asap-export[openvino]'")
-    monkeypatch.setattr(contenders, "choose_precision", lambda: "bf16")
+    monkeypatch.setattr(contenders, "choose_precision", lambda asked: {"auto": "bf16", "f32": "f32"}[asked])
     bundles = [Bundle.open(path) for path in (pruned_bundle, dense_bundle)]
     found = bundle_contenders(bundles, "openvino")
+    assert [each.computes for each in found] == ["f32", "f32", "bf16", "bf16"]
+    assert [each.precision for each in bundle_contenders(bundles, "openvino", "f32")[2:]] == ["f32", "f32"]
     assert [(each.name, each.provider, each.dtype, each.family) for each in found] == [
         ("pruned", "cpu", "fp32", "bundle fp32"),
         ("dense", "cpu", "fp32", "bundle fp32"),
         ("pruned-openvino", "openvino", "bf16", "openvino bf16"),
         ("dense-openvino", "openvino", "bf16", "openvino bf16"),
     ]
-    peers = peer_contenders(tmp_path, PruningConfig(), "fp32", "openvino")
-    assert {(each.provider, each.dtype) for each in peers} == {("cpu", "fp32")}
 
 
 def test_a_bundle_in_openvino_goes_on_from_any_length(pruned_bundle, tmp_path) -> None:

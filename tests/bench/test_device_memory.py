@@ -97,7 +97,7 @@ def test_the_device_is_known_by_its_place_on_the_bus(monkeypatch):
 @pytest.mark.skipif(bool(cuda.compute_capabilities()), reason="this machine has a CUDA device")
 def test_without_a_device_nothing_starts(pruned_bundle):
     with pytest.raises(UserError, match="expected a CUDA device for provider cuda, found none"):
-        bench(BenchRequest(bundles=(pruned_bundle,), provider="cuda", peers=False))
+        bench(BenchRequest(bundles=(pruned_bundle,), provider="cuda", peers="none"))
 
 
 def test_a_device_that_cannot_be_asked_is_refused(device, monkeypatch):

@@ -1,8 +1,11 @@
 """Medians, ratios and the arithmetic of FLOPs, on made-up samples."""
 
+from dataclasses import replace
+
 import pytest
 from made_up import WORKLOAD, contender
 
+from asap_export.bench.limits import rate_facts
 from asap_export.bench.results import comparisons, contender_facts, curve_facts, flops_of
 from asap_export.bench.schedule import Samples
 from asap_export.bench.statistics import ratio, spread
@@ -53,7 +56,7 @@ def test_multiply_adds_are_those_of_the_tokens_each_layer_sees():
 
 
 def test_facts_of_a_contender():
-    facts = contender_facts(samples(DENSE, [4.0, 6.0, 5.0]), WORKLOAD, SHAPE)
+    facts = contender_facts(samples(DENSE, [4.0, 6.0, 5.0]), WORKLOAD, SHAPE, {})
     assert facts["seconds"]["prefill"]["median"] == 5.0
     assert facts["seconds"]["first_token"]["median"] == 8.5
     assert facts["flops_per_second"] == 2 * flops_of(DENSE, WORKLOAD, SHAPE) / 5.0
@@ -63,7 +66,7 @@ def test_facts_of_a_contender():
 
 
 def test_facts_of_one_that_failed_at_once_have_no_numbers_and_the_reason():
-    facts = contender_facts(Samples(DENSE, failed="too little memory"), WORKLOAD, SHAPE)
+    facts = contender_facts(Samples(DENSE, failed="too little memory"), WORKLOAD, SHAPE, {})
     assert facts["failed"] == "too little memory"
     assert (
         facts["seconds"]["prefill"] is facts["flops_per_second"] is facts["decode_seconds"]["prompt"] is None
@@ -100,3 +103,27 @@ def test_a_curve_has_a_row_for_each_prefill():
         ("pruned", 10, 2.0),
         ("dense", 100, 4.0),
     ]
+
+
+def test_a_row_says_what_part_it_reaches_of_the_rate_of_what_it_computes_in():
+    rates = rate_facts(
+        [{"rates": {"f32": 1000.0, "bf16": None, "memory": speed}} for speed in (1e5, 3e5, 2e5)]
+    )
+    assert rates["memory"]["median"] == 2e5 and rates["bf16"] is None
+    facts = contender_facts(samples(DENSE, [4.0]), WORKLOAD, SHAPE, rates)
+    assert facts["of_rate"] == 2 * flops_of(DENSE, WORKLOAD, SHAPE) / 4.0 / 1000.0
+    layer, head = 8 * (2 * 8 + 2 * 4) + 3 * 8 * 16, 8 * 50
+    assert facts["step_bytes"] == 1000 + 4 * (4 * layer + head)  # the cache, and four bytes of each weight
+    assert facts["of_bandwidth"] == pytest.approx(facts["step_bytes"] / 0.2 / 2e5)
+
+    quantized = contender("quantized", dtype="bf16 int4", computes="bf16")
+    facts = contender_facts(samples(quantized, [4.0]), WORKLOAD, SHAPE, rates)
+    assert facts["step_bytes"] == 1000 + (4 * layer + head) // 2
+    assert facts["of_rate"] is None  # no rate of bf16 on this machine
+
+
+def test_one_that_makes_its_own_prompt_has_the_flops_of_that():
+    own = samples(contender("own", kind="openvino-genai"), [4.0])
+    own.prefill[0]["cache_length"] = 150
+    facts = contender_facts(own, WORKLOAD, SHAPE, {})
+    assert facts["multiply_adds"] == flops_of(DENSE, replace(WORKLOAD, visual_tokens=130), SHAPE)

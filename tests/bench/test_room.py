@@ -13,7 +13,7 @@ from asap_export.errors import UserError
 def request_(dense_bundle) -> BenchRequest:
     return BenchRequest(
         bundles=(dense_bundle,),
-        peers=False,
+        peers="none",
         visual_tokens=50,
         text_tokens=5,
         cache_lengths=(8,),

@@ -38,6 +38,16 @@ def test_rounds_go_in_turns_and_warm_up_does_not_count(tmp_path):
         assert samples.weights == 2000 and samples.failed is None
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_machine_s_rates_have_their_turn_in_every_round(tmp_path, fresh):
+    rates = contender("rates", kind="reference")
+    measured = measure([rates, A], plan(tmp_path, warmup=0, fresh=fresh), command=command)
+    jobs = [(entry["name"], entry["job"]) for entry in log(tmp_path) if entry["job"] in ("rates", "prefill")]
+    assert jobs == [("rates", "rates"), ("A", "prefill")] * 2
+    assert [sample["rates"]["f32"] for sample in measured[0].prefill] == [1e9, 1e9]
+    assert {entry["name"] for entry in log(tmp_path) if entry["job"] == "decode"} == {"A"}
+
+
 def test_every_contender_has_its_own_process_for_all_rounds_and_so_many_threads(tmp_path):
     measure([A, B], plan(tmp_path, threads=1), command=command)
     entries = list(log(tmp_path))

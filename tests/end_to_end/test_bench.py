@@ -8,6 +8,7 @@ import pytest
 from installed_command import IMAGES, refused, run
 
 from asap_export.bench.prepare import Like, prepared
+from asap_export.bench.reference import bf16_instructions
 from asap_export.checkpoint.sources import DEMO
 from asap_export.cli.app import exit_status
 from asap_export.errors import UserError
@@ -19,21 +20,38 @@ SHORT = ("--rounds", "2", "--warmup", "0", "--decode-steps", "1", "--cache-lengt
 def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, tmp_path, monkeypatch, capsys):
     shown = ("--curve", "60,100", "--plot", "plot.svg", "--output", "bench.json")
     prompt = ("--visual-tokens", "100", "--text-tokens", "10", "--keep", "20")
-    done = run("bench", pruned_bundle, dense_bundle, "--peers", *prompt, *SHORT, *shown, folder=tmp_path)
+    done = run(
+        "bench",
+        pruned_bundle,
+        dense_bundle,
+        "--peers",
+        "transformers",
+        *prompt,
+        *SHORT,
+        *shown,
+        folder=tmp_path,
+    )
     facts = json.loads((tmp_path / "bench.json").read_text())
     measured = {contender["name"]: contender for contender in facts["contenders"]}
-    assert list(measured) == ["pruned", "dense", "transformers-sdpa", "transformers-sdpa-asap"]
+    peers = ["transformers-sdpa", "transformers-sdpa-asap"]
+    if bf16_instructions():
+        peers += ["transformers-sdpa-bf16", "transformers-sdpa-bf16-asap"]
+    assert list(measured) == ["pruned", "dense", *peers]
     for contender in measured.values():
         assert contender["failed"] is None
         assert contender["seconds"]["first_token"]["samples"] == 2
         assert contender["decode_seconds"]["8"]["cache_length"] == 8
     lengths = [contender["decode_seconds"]["prompt"]["cache_length"] for contender in measured.values()]
-    assert lengths == [30, 110, 110, 30]
-    assert facts["skipped"] == []
+    assert lengths == [30, 110, *[110, 30] * (len(peers) // 2)]
+    left_out = [] if bf16_instructions() else ["transformers-sdpa-bf16"]
+    assert [row["name"] for row in facts["skipped"]] == left_out
     assert [(row["pruned"], row["dense"]) for row in facts["comparisons"]] == [
         ("pruned", "dense"),
-        ("transformers-sdpa-asap", "transformers-sdpa"),
+        *zip(peers[1::2], peers[::2], strict=True),
     ]
+    for contender in measured.values():
+        assert contender["of_rate"] > 0 and contender["of_bandwidth"] > 0
+        assert contender["computes"] in contender["dtype"].replace("fp32", "f32")
     assert {(row["name"], row["visual_tokens"]) for row in facts["curve"]} == {
         (name, tokens) for name in ("pruned", "dense") for tokens in (60, 100)
     }
@@ -41,7 +59,7 @@ def test_bundles_and_peers_in_one_run(pruned_bundle, dense_bundle, tmp_path, mon
     assert kept == {(60, 12), (100, 20)}
     assert str(tmp_path) not in json.dumps(facts["contenders"])
     assert facts["command"][:2] == ["asap-export", "bench"] and facts["machine"]["cores"] >= 1
-    for title in ("Time to first token", "Pruned beside dense", "Cost against visual tokens"):
+    for title in ("Time to first token", "Pruned beside dense", "The machine's rates", "Cost against visual"):
         assert title in done.stdout
 
     plots = ("plot.svg", "plot-curve.svg")
@@ -64,7 +82,8 @@ def test_a_public_model_s_shape_is_made_and_measured_and_used_again(tmp_path):
         *like,
         "--contenders",
         "asap",
-        "--no-peers",
+        "--peers",
+        "none",
         "--visual-tokens",
         "576",
         *SHORT,
@@ -106,7 +125,7 @@ def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
         (("--like", "llava-1.5-7b", "--scale", "2"), "expected --scale in (0, 1], found 2"),
         (("--like", "llava-1.5-7b", "--contenders", "asap,asap"), "expected --contenders among"),
         (("BUNDLE", "--scale", "0.5"), "expected --scale with --like"),
-        (("BUNDLE", "BUNDLE", "--no-peers"), "expected bundles of different names, found 2 called"),
+        (("BUNDLE", "BUNDLE", "--peers", "none"), "expected bundles of different names, found 2 called"),
         (("no-such-bundle",), "expected a bundle folder at no-such-bundle"),
         (("BUNDLE", "--model", "no-such-checkpoint"), "found no folder no-such-checkpoint"),
         (("BUNDLE", "--cache-lengths", "0"), "expected --cache-lengths of at least 1, found 0"),
@@ -121,7 +140,18 @@ def test_what_other_code_made_is_made_anew(tmp_path, monkeypatch):
         (("BUNDLE", "--provider", "cuda", "--profile"), "expected --profile on the CPU"),
         (("BUNDLE", "--json", "--markdown"), "expected --markdown or --json, found both"),
         (("BUNDLE", "--model", DEMO), "found a model of other sizes in"),
-        (("BUNDLE", "--no-peers", "--image", IMAGES / "mat.png", "--visual-tokens", "9999"), "found 9999"),
+        (
+            ("BUNDLE", "--peers", "llama"),
+            "expected --peers among transformers, openvino-genai, llama.cpp, or none",
+        ),
+        (("BUNDLE", "--peers", "openvino-genai"), "found openvino-genai without it; give both or neither"),
+        (("BUNDLE", "--peers", "none", "--openvino-python", "python"), "found it without that peer"),
+        (("BUNDLE", "--precision", "f32"), "expected --precision with --provider openvino"),
+        (("BUNDLE", "--provider", "cuda", "--peers", "llama.cpp"), "expected --peers transformers or none"),
+        (
+            ("BUNDLE", "--peers", "none", "--image", IMAGES / "mat.png", "--visual-tokens", "9999"),
+            "found 9999",
+        ),
         (("--from", "nothing.json"), "expected a measurement's JSON in nothing.json"),
         (
             ("--from", "bench.json", "--rounds", "9"),
