@@ -32,6 +32,7 @@ _NAMES = (
     "ScoreInBlocks",
     "Cuts",
     "EveryPosition",
+    "RoundedMatMul",
 )  # callees come first
 
 
