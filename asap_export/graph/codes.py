@@ -67,7 +67,8 @@ def quantize_outputs(weight: Floats) -> tuple[Bytes, Floats]:
     """
     scales: Floats = np.abs(weight).max(axis=1) / np.float32(_LARGEST)
     steps = weight / np.where(scales > 0, scales, 1)[:, None]
-    return np.rint(steps).astype(np.int8), scales
+    codes = np.rint(steps).clip(-_LARGEST, _LARGEST)  # a scale that is hardly a number may be too small
+    return codes.astype(np.int8), scales
 
 
 def transposed(codes: Codes) -> Codes:

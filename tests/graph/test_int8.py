@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from asap_export.exporter import ExportRequest, export
 from asap_export.graph.codes import CODES, FORM, SCALES, dequantized_weights, quantize_outputs
 from asap_export.graph.cpu import lower_for_cpu
-from asap_export.graph.cpu.activations import keep_activations
-from asap_export.graph.cpu.functions import attach_cpu_functions, call
+from asap_export.graph.cpu.activations import keep_activations, round_activations
+from asap_export.graph.cpu.functions import complete
 from asap_export.spec import QUANTIZATIONS
 
 FLOATS = st.floats(-4, 4, width=32)
@@ -51,55 +51,83 @@ def test_the_extreme_of_an_output_is_exact_and_zeros_stay_zero(tmp_path):
     np.testing.assert_array_equal(found[weight == 0], 0)
 
 
-def rounded_product(kind: ir.DataType) -> onnx.ModelProto:
-    """A model of one RoundedMatMul, as a graph of this type calls it."""
+def product(lowered: bool = True, kind: ir.DataType = ir.DataType.FLOAT) -> onnx.ModelProto:
+    """Rows times dequantized weights, as decoder.onnx has it, and what the pass makes of it."""
     shapes = {"rows": (None, None, 8), "codes": (8, 4), "scales": (4,)}
     kinds = {"rows": kind, "codes": ir.DataType.INT8, "scales": kind}
     inputs = [
         ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(kinds[name]))
         for name, shape in shapes.items()
     ]
-    node = call("RoundedMatMul", inputs)
-    node.outputs[0].name, node.outputs[0].type = "product", ir.TensorType(kind)
-    graph = ir.Graph(inputs, node.outputs, nodes=[node], opset_imports={"": 23}, name="product")
+    weight = ir.node("DequantizeLinear", inputs[1:], attributes={"axis": 1})
+    result = ir.node("MatMul", [inputs[0], weight.outputs[0]])
+    result.outputs[0].name, result.outputs[0].type = "product", ir.TensorType(kind)
+    graph = ir.Graph(inputs, result.outputs, nodes=[weight, result], opset_imports={"": 23}, name="product")
     model = ir.Model(graph, ir_version=10)
-    attach_cpu_functions(model)
+    if lowered:
+        round_activations(model)
+        complete(model)
     return ir.to_proto(model)
+
+
+def run_model(model: onnx.ModelProto, *options: tuple[str, str], **feeds: np.ndarray) -> np.ndarray:
+    settings_ = onnxruntime.SessionOptions()
+    for name, value in options:
+        settings_.add_session_config_entry(name, value)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), settings_, providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, feeds)
+    return found
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @given(
-    rows=arrays.arrays(np.float32, (2, 3, 8), elements=st.floats(-100, 100, width=32)),
+    rows=arrays.arrays(np.float32, (2, 3, 8), elements=st.floats(-8, 8, width=32)),
     codes=arrays.arrays(np.int8, (8, 4), elements=st.integers(-127, 127)),
 )
 @settings(max_examples=40, deadline=None)
 def test_rows_are_rounded_in_steps_of_their_own(dtype, rows, codes):
     """Against the definition, in float64. A value halfway between two steps may go either way."""
-    kind = ir.DataType.FLOAT if dtype == np.float32 else ir.DataType.FLOAT16
-    session = onnxruntime.InferenceSession(
-        rounded_product(kind).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    model = product(kind=ir.DataType.FLOAT if dtype == np.float32 else ir.DataType.FLOAT16)
     rows, scales = rows.astype(dtype), np.array([0.5, 0.25, 1 / 128, 2], dtype)
-    (found,) = session.run(None, {"rows": rows, "codes": codes, "scales": scales})
+    found = run_model(model, rows=rows, codes=codes, scales=scales)
 
     exact, weight = rows.astype(np.float64), codes * scales.astype(np.float64)
     step = np.maximum(np.abs(exact).max(axis=-1, keepdims=True), 1e-20) / 127
     expected = (np.rint(exact / step) * step) @ weight
     distance = np.abs(exact / step - np.floor(exact / step) - 0.5)
-    either_way = (np.where(distance < 1e-3, step, 0) @ np.abs(weight)).astype(np.float64)
+    either_way = np.where(distance < 1e-3, step, 0) @ np.abs(weight)
     rounding = (2.0**-10 if dtype == np.float16 else 1e-5) * (np.abs(exact) @ np.abs(weight)) + 1e-4
     assert found.dtype == dtype
     assert (np.abs(found - expected) <= either_way + rounding).all()
 
 
-def test_a_row_of_zeros_stays_one(tmp_path):
-    session = onnxruntime.InferenceSession(
-        rounded_product(ir.DataType.FLOAT).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+def test_kernels_for_processors_without_vnni_give_the_same():
+    """Sessions ask for them where fast ones would overflow."""
+    rows = np.ones((1, 3, 8), np.float32)
+    feeds = {"rows": rows, "codes": np.full((8, 4), 127, np.int8), "scales": np.ones(4, np.float32)}
+    found = run_model(product(), ("session.x64quantprecision", "1"), **feeds)
+    np.testing.assert_allclose(found, np.full((1, 3, 4), 8 * 127), rtol=1e-6)
+
+
+def test_a_row_of_zeros_stays_one():
     rows = np.zeros((1, 2, 8), np.float32)
     rows[0, 1] = 1e4  # what another row holds changes nothing
-    feeds = {"rows": rows, "codes": np.full((8, 4), 3, np.int8), "scales": np.ones(4, np.float32)}
-    np.testing.assert_allclose(session.run(None, feeds)[0], [[[0] * 4, [2.4e5] * 4]], rtol=1e-6)
+    found = run_model(product(), rows=rows, codes=np.full((8, 4), 3, np.int8), scales=np.ones(4, np.float32))
+    np.testing.assert_allclose(found, [[[0] * 4, [2.4e5] * 4]], rtol=1e-6)
+
+
+def test_taking_the_pass_back_gives_the_product_of_decoder_onnx():
+    feeds = {
+        "rows": np.random.default_rng(3).normal(size=(1, 5, 8)).astype(np.float32),
+        "codes": np.arange(-16, 16, dtype=np.int8).reshape(8, 4),
+        "scales": np.array([0.5, 0.25, 0.125, 2], np.float32),
+    }
+    expected, model = run_model(product(lowered=False), **feeds), product()
+    assert np.abs(run_model(model, **feeds) - expected).max() > 1e-3
+    keep_activations(model)
+    np.testing.assert_allclose(run_model(model, **feeds), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +149,7 @@ def test_the_decoder_for_cpus_multiplies_integers_and_every_other_form_dequantiz
     for name in ("decoder.onnx", "decoder.cuda.onnx"):
         assert operators(int8_bundle, name).count("DequantizeLinear") == products
     on_cpu = operators(int8_bundle, "decoder.cpu.onnx")
+    assert on_cpu.count("RoundedRows") == 3 * 4 + 1  # projections of one layer share rows
     assert on_cpu.count("RoundedMatMul") == products and "DequantizeLinear" not in on_cpu
     onnx.checker.check_model(int8_bundle / "decoder.cpu.onnx", full_check=True)
 
@@ -136,18 +165,6 @@ def test_onnx_itself_dequantizes_the_same_weights(int8_bundle):
     graph = onnx.helper.make_graph([node], "one", [], [output], held)
     one = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)])
     np.testing.assert_array_equal(ReferenceEvaluator(one).run(None, {})[0], weights[name].T)
-
-
-def test_taking_the_pass_back_gives_the_products_of_decoder_onnx():
-    """A product with dequantized weights, lowered and taken back, is itself again."""
-    model = rounded_product(ir.DataType.FLOAT)
-    keep_activations(model)
-    rows = np.random.default_rng(3).normal(size=(1, 5, 8)).astype(np.float32)
-    codes = np.arange(-16, 16, dtype=np.int8).reshape(8, 4)
-    scales = np.array([0.5, 0.25, 0.125, 2], np.float32)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"rows": rows, "codes": codes, "scales": scales})
-    np.testing.assert_allclose(found, rows @ (codes * scales), rtol=1e-5, atol=1e-4)
 
 
 def test_without_the_pass_activations_stay(int8_bundle):

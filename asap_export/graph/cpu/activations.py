@@ -16,19 +16,40 @@ __all__ = ["ROUNDING", "keep_activations", "round_activations"]
 ROUNDING: CpuPass = "int8-activations"
 
 _INT8 = 4  # MatMulNBits' accuracy_level
-_ROUNDED = "RoundedMatMul"
+_ROWS, _PRODUCT = "RoundedRows", "RoundedMatMul"
 
 
 def round_activations(model: ir.Model) -> None:
     """Let every product with quantized weights round what it is given."""
+    rounded: dict[ir.Value, ir.Node] = {}  # rows that several products are given are rounded once
     for node in list(model.graph):
         if node.op_type == "MatMulNBits":
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", _INT8)
         elif node.op_type == "MatMul" and (weight := _dequantized(node.inputs[1])) is not None:
-            rounded = call(_ROUNDED, [node.inputs[0], *weight.inputs])
-            model.graph.insert_before(node, rounded)
-            take_over(node.outputs[0], rounded.outputs[0])
-            model.graph.remove(node, safe=True)
+            _round(model.graph, node, weight, rounded)
+
+
+def _round(graph: ir.Graph, product: ir.Node, weight: ir.Node, rounded: dict[ir.Value, ir.Node]) -> None:
+    """Put a product of integers in the place of one with dequantized weights."""
+    (rows, _), (codes, scales) = product.inputs, weight.inputs
+    assert rows is not None and scales is not None
+    stored = scales.dtype
+
+    def added(node: ir.Node) -> ir.Value:
+        graph.insert_before(product, node)
+        return node.outputs[0]
+
+    def cast(value: ir.Value, to: ir.DataType | None) -> ir.Value:
+        if stored == ir.DataType.FLOAT or to is None:  # ONNX Runtime would copy it
+            return value
+        return added(ir.node("Cast", [value], attributes={"to": to}))
+
+    if rows not in rounded:
+        rounded[rows] = call(_ROWS, [cast(rows, ir.DataType.FLOAT)], outputs=2)
+        added(rounded[rows])
+    inputs = [*rounded[rows].outputs, codes, cast(scales, ir.DataType.FLOAT)]
+    take_over(product.outputs[0], cast(added(call(_PRODUCT, inputs)), stored))
+    graph.remove(product, safe=True)
 
 
 def keep_activations(model: onnx.ModelProto) -> None:
@@ -38,16 +59,18 @@ def keep_activations(model: onnx.ModelProto) -> None:
             kept = [attribute for attribute in node.attribute if attribute.name != "accuracy_level"]
             del node.attribute[:]
             node.attribute.extend(kept)
+    make = onnx.helper.make_node
+    bodies = {
+        _ROWS: [make("Identity", ["rows"], ["rounded"]), make("Constant", [], ["step"], value_float=1.0)],
+        _PRODUCT: [
+            make("DequantizeLinear", ["codes", "scales"], ["weight"], axis=1),
+            make("MatMul", ["rounded", "weight"], ["product"]),
+        ],
+    }
     for function in model.functions:
-        if (function.domain, function.name) == (CPU_DOMAIN, _ROUNDED):
-            rows, codes, scales = function.input
+        if function.domain == CPU_DOMAIN and function.name in bodies:
             del function.node[:]
-            function.node.extend(
-                [
-                    onnx.helper.make_node("DequantizeLinear", [codes, scales], ["weight"], axis=1),
-                    onnx.helper.make_node("MatMul", [rows, "weight"], function.output),
-                ]
-            )
+            function.node.extend(bodies[function.name])
 
 
 def _dequantized(weight: ir.Value | None) -> ir.Node | None:

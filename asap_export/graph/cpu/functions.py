@@ -32,6 +32,7 @@ _NAMES = (
     "ScoreInBlocks",
     "Cuts",
     "EveryPosition",
+    "RoundedRows",
     "RoundedMatMul",
 )  # callees come first
 
