@@ -40,7 +40,7 @@ def export(
     *,
     engine: Literal["ort", "trt"] = "ort",
     dtype: Literal["fp32", "fp16", "bf16"] | None = None,
-    quantize: Literal["int4"] | None = None,
+    quantize: Literal["int4", "int8"] | None = None,
     keep: int | None = None,
     keep_ratio: float | None = None,
     budget: float | None = None,
@@ -68,13 +68,13 @@ def export(
     from asap_export.exporter import export as write
     from asap_export.progress import no_progress
     from asap_export.pruning.config import Budget, PruningConfig
-    from asap_export.spec import Quantization
+    from asap_export.spec import QUANTIZATIONS
 
     for name, place in (("model", model), ("output", output)):
         if place is not None:
             check_path(name, place)
-    if quantize not in (None, "int4"):
-        raise UserError(f"expected --quantize int4, found {quantize}; change it or leave it out")
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise UserError(f"expected --quantize int4 or int8, found {quantize}; change it or leave it out")
     if dense and pruning is not None:
         raise UserError("expected --dense or pruning, found both; leave one of them out")
     request = ExportRequest(
@@ -82,7 +82,7 @@ def export(
         output=None if output is None else Path(output),
         engine=engine,
         dtype=dtype,
-        quantization=None if quantize is None else Quantization(),
+        quantization=None if quantize is None else QUANTIZATIONS[quantize],
         budget=None if (keep, keep_ratio, budget) == (None, None, None) else Budget(keep, keep_ratio, budget),
         pruning=PruningConfig(method="none") if dense else pruning or PruningConfig(),
         max_batch=max_batch,

@@ -1,7 +1,7 @@
 """What a LLaVA checkpoint is, in plain numbers: all that graphs, engines and runtimes need to know of it."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -9,6 +9,7 @@ __all__ = [
     "BLOCK_SIZES",
     "DEFAULT_CPU_PASSES",
     "LARGEST",
+    "QUANTIZATIONS",
     "Count",
     "CpuPass",
     "Dtype",
@@ -17,6 +18,7 @@ __all__ = [
     "Name",
     "Number",
     "Quantization",
+    "default_cpu_passes",
 ]
 
 # Bounds of what a manifest may say (bundle/manifest.py); C++ has them in engines/cpp/src/manifest_fields.hpp.
@@ -34,7 +36,7 @@ BLOCK_SIZES = (32, 64, 128)  # of 4-bit weights
 
 # By which the decoder gets its form for ONNX Runtime's CPU provider (graph/cpu).
 CpuPass = Literal["fused-attention", "blockwise-soft-mask", "skipped-cut", "int8-activations"]
-# Rounding activations changes answers a little, so it has to be asked for.
+# Rounding activations changes answers a little, so it has to be asked for, as int8 does (default_cpu_passes).
 DEFAULT_CPU_PASSES: tuple[CpuPass, ...] = ("fused-attention", "blockwise-soft-mask", "skipped-cut")
 
 
@@ -70,7 +72,30 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Quantization:
-    """Weights of linear layers as integers: symmetric, one scale for ``block_size`` inputs of each output."""
+    """Weights of linear layers as integers: symmetric, one scale for ``block_size`` inputs of each output.
 
-    bits: Literal[4] = 4
-    block_size: Literal[32, 64, 128] = 64
+    With 8 bits all inputs of an output share one, and there is no block size.
+    """
+
+    bits: Literal[4, 8] = 4
+    block_size: Literal[32, 64, 128] | None = 64  # None with 8 bits
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it: "int4", "int8"."""
+        return f"int{self.bits}"
+
+    @property
+    def scales(self) -> str:
+        """How many weights share a scale, in words."""
+        return f"blocks of {self.block_size}" if self.block_size else "one scale for each output"
+
+
+QUANTIZATIONS = {"int4": Quantization(), "int8": Quantization(8, None)}  # by name, as by default
+
+
+def default_cpu_passes(quantization: Quantization | None) -> tuple[CpuPass, ...]:
+    """The passes that nobody has to ask for. With 8 bits these are all: such weights are slower than float32 ones
+    beside activations that are not rounded."""
+    every: tuple[CpuPass, ...] = get_args(CpuPass)
+    return every if quantization is not None and quantization.bits == 8 else DEFAULT_CPU_PASSES

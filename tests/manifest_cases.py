@@ -302,6 +302,8 @@ def _by_hand(document: Any) -> Iterator[Case]:
         (("model", "grid_pinpoints"), [[65536, 65536]] * 256, "inconsistent", ("model",)),
         (("pruning", "prune_after"), 8, "inconsistent", ("pruning", "prune_after")),
         (("pruning", "prune_after"), 99, "inconsistent", ("pruning", "prune_after")),
+        (("quantization", "bits"), 8, "inconsistent", ("quantization", "block_size")),
+        (("quantization", "block_size"), None, "inconsistent", ("quantization", "block_size")),
         (("budget", "keep"), 4, "inconsistent", ("budget",)),
         (("budget", "ratio"), 0.5, "inconsistent", ("budget",)),
         (("budget", "layer_average"), None, "inconsistent", ("budget",)),

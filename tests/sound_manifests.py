@@ -53,4 +53,5 @@ def sound() -> dict[str, Manifest]:
         budget=average,
     )
     untold = replace(manifest, prompt=replace(manifest.prompt, bos_token=None, template=None))
-    return {"example": manifest, "dense": dense, "engines": built, "no template": untold}
+    int8 = replace(manifest, quantization=Quantization(8, None))
+    return {"example": manifest, "dense": dense, "int8": int8, "engines": built, "no template": untold}

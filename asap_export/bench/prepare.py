@@ -13,7 +13,7 @@ from asap_export.errors import UserError
 from asap_export.exporter import ExportRequest, export
 from asap_export.progress import Progress, ProgressCallback
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Dtype, Quantization
+from asap_export.spec import DEFAULT_CPU_PASSES, QUANTIZATIONS, CpuPass, Dtype, Quantization
 
 __all__ = ["BUNDLES", "Like", "prepared"]
 
@@ -24,6 +24,8 @@ BUNDLES: dict[str, tuple[PruningConfig, Quantization | None]] = {
     "fastv": (_FASTV, None),
     "asap-int4": (_ASAP, Quantization(block_size=64)),
     "dense-int4": (_DENSE, Quantization(block_size=64)),
+    "asap-int8": (_ASAP, QUANTIZATIONS["int8"]),
+    "dense-int8": (_DENSE, QUANTIZATIONS["int8"]),
 }
 _PACKAGE = Path(__file__).parents[1]
 _MADE_BY = "made-by.txt"  # a digest of the code that made what lies beside it
@@ -94,7 +96,7 @@ def _exported(folder: Path, checkpoint: Path, name: str, dtype: Dtype, progress:
         dtype=dtype,
         pruning=pruning,
         quantization=quantization,
-        # 4-bit weights as fast as they go: that is what somebody takes them for.
+        # Integer weights as fast as they go: that is what somebody takes them for.
         cpu_passes=get_args(CpuPass) if quantization else DEFAULT_CPU_PASSES,
         weights="auto" if quantization else "link",  # one copy in the page cache serves all
         budget=Budget(ratio=1 / 6) if pruning.prunes else None,

@@ -126,7 +126,7 @@ class Manifest:
         check(msgspec.inspect.type_info(cls), document)
         check_budget(document["budget"])
         manifest = msgspec.convert(document, cls)
-        check_rules(manifest.model, manifest.pruning, manifest.engines)
+        check_rules(manifest.model, manifest.pruning, manifest.quantization, manifest.engines)
         return manifest
 
 

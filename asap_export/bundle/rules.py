@@ -7,7 +7,7 @@ from asap_export.bundle.errors import BundleError, manifest_error, member
 from asap_export.bundle.records import EngineInfo, EnginePart, ShapeRange
 from asap_export.model.anyres import TileGeometry, max_visual_tokens
 from asap_export.pruning.config import PruningConfig
-from asap_export.spec import ModelSpec
+from asap_export.spec import ModelSpec, Quantization
 
 __all__ = ["check_budget", "check_rules"]
 
@@ -21,7 +21,9 @@ def check_budget(budget: dict[str, Any]) -> None:
         raise _broken("$.budget", "exactly one budget", " and ".join(sorted(given)) or "none")
 
 
-def check_rules(model: ModelSpec, pruning: PruningConfig, engines: Sequence[EngineInfo]) -> None:
+def check_rules(
+    model: ModelSpec, pruning: PruningConfig, quantization: Quantization | None, engines: Sequence[EngineInfo]
+) -> None:
     """Raise BundleError with the code inconsistent for the first rule broken; C++ has the same rules."""
     if model.heads % model.kv_heads:
         raise _broken("$.model.kv_heads", f"a divisor of {model.heads} heads", str(model.kv_heads))
@@ -29,6 +31,12 @@ def check_rules(model: ModelSpec, pruning: PruningConfig, engines: Sequence[Engi
     if pruning.prunes and pruning.prune_after >= model.layers:
         raise _broken(
             "$.pruning.prune_after", f"less than the model's {model.layers} layers", str(pruning.prune_after)
+        )
+    if quantization is not None and (quantization.bits == 8) != (quantization.block_size is None):
+        raise _broken(
+            "$.quantization.block_size",
+            "a number for 4 bits, and null for 8",
+            str(quantization.block_size or "null"),
         )
     for number, engine in enumerate(engines):
         _check_engine(engine, model.layers, member("$.engines", number))

@@ -109,7 +109,7 @@ _OPTIONS: dict[str, Any] = {
     ),
     "contenders": _option(
         "--contenders",
-        "Bundles to make with --like, between commas: asap, dense, fastv, asap-int4, dense-int4.",
+        "Bundles to make with --like, between commas: asap, dense, fastv, and asap and dense with -int4 or -int8.",
         "LIST",
         _WITHOUT_WEIGHTS,
     ),

@@ -29,7 +29,7 @@ from asap_export.errors import UserError
 from asap_export.exporter import ExportRequest
 from asap_export.exporter.request import BUNDLE, ENGINES, RUNTIME
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import BLOCK_SIZES, DEFAULT_CPU_PASSES, CpuPass, Quantization
+from asap_export.spec import BLOCK_SIZES, QUANTIZATIONS, CpuPass, Quantization
 
 __all__ = ["EXPORT_OPTIONS", "export_command", "program"]
 
@@ -80,11 +80,12 @@ def _pruning(
 
 def _quantization(
     quantize: Annotated[
-        Literal["int4"] | None,
+        Literal["int4", "int8"] | None,
         typer.Option(
             "--quantize",
-            metavar="int4",
-            help="Store the weights of the decoder's linear layers in 4 bits.",
+            metavar="TYPE",
+            help="Store the weights of the decoder's linear layers in 4 or 8 bits: int4, or int8, with "
+            "which ONNX Runtime on a CPU rounds activations to 8 bits too.",
             show_default="off",
             rich_help_panel=BUNDLE,
         ),
@@ -94,7 +95,7 @@ def _quantization(
         typer.Option(
             "--block-size",
             metavar="N",
-            help="With --quantize: how many weights share a scale, 32, 64 or 128.",
+            help="With --quantize int4: how many weights share a scale, 32, 64 or 128.",
             show_default="64",
             rich_help_panel=BUNDLE,
         ),
@@ -104,9 +105,14 @@ def _quantization(
         if block_size is not None:
             raise UserError("expected --block-size with --quantize, found it alone; add --quantize int4")
         return None
+    if quantize == "int8" and block_size is not None:
+        raise UserError(
+            "expected --block-size with --quantize int4, found int8, which has one scale for each output; "
+            "leave it out"
+        )
     if block_size is not None and block_size not in BLOCK_SIZES:
         raise UserError(f"expected --block-size 32, 64 or 128, found {block_size}; change it")
-    return Quantization() if block_size is None else Quantization(block_size=block_size)  # type: ignore[arg-type]  # checked above
+    return QUANTIZATIONS[quantize] if block_size is None else Quantization(block_size=block_size)  # type: ignore[arg-type]  # checked above
 
 
 def _cpu_passes(
@@ -116,14 +122,14 @@ def _cpu_passes(
             "--cpu-passes",
             metavar="LIST",
             help="Passes that make the faster form of the decoder for CPUs: fused-attention, blockwise-soft-mask, "
-            "skipped-cut, int8-activations (with --quantize int4), between commas; or none, for no such form.",
-            show_default="the first three",
+            "skipped-cut, int8-activations (with --quantize), between commas; or none, for no such form.",
+            show_default="the first three, all with --quantize int8",
             rich_help_panel=RUNTIME,
         ),
     ] = None,
-) -> tuple[CpuPass, ...]:
+) -> tuple[CpuPass, ...] | None:
     if cpu_passes is None:
-        return DEFAULT_CPU_PASSES
+        return None
     if cpu_passes == "none":
         return ()
     chosen, known = cpu_passes.split(","), get_args(CpuPass)

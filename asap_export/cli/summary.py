@@ -74,7 +74,8 @@ def _planned(plan: "ExportPlan") -> Iterator[tuple[str, str]]:
     shards = f"{len(weights.shards)} {'linked' if weights.way == 'link' else 'copied'}"
     yield "weights", f"files {shards}, tensors written anew {weights.written_anew}"
     if plan.quantize_as:
-        yield "int4", f"the decoder's linear layers, blocks of {plan.quantize_as.quantization.block_size}"
+        quantization = plan.quantize_as.quantization
+        yield quantization.name, f"the decoder's linear layers, {quantization.scales}"
     yield "disk", f"at least {decimal(plan.disk)}"
     yield "limits", limits_text(vars(plan.limits))
     yield "CPU form", ", ".join(plan.cpu_passes) or "none"
@@ -147,13 +148,13 @@ def _files(exported: "Exported") -> str:
 
 
 def _quantized(exported: "Exported") -> Iterator[tuple[str, str]]:
-    """Which weights have 4 bits, and which do not and why."""
+    """Which weights have 4 or 8 bits, and which do not and why."""
     manifest, written = exported.bundle.manifest, exported.written
     if manifest.quantization is None:
         return
     kinds = Counter(name.removesuffix(".weight").rpartition(".")[2] for name in written.quantized)
     listed = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
-    yield "int4", f"{listed or 'no layer'}: blocks of {manifest.quantization.block_size}, symmetric"
+    yield manifest.quantization.name, f"{listed or 'no layer'}: {manifest.quantization.scales}, symmetric"
     yield f"{manifest.dtype} stay", "token embedding, norms, biases, vision tower, projector"
     for reason, count in Counter(written.unquantized.values()).items():
         names = [name for name, why in written.unquantized.items() if why == reason]

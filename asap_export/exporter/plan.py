@@ -30,7 +30,7 @@ from asap_export.pruning.config import Budget, PruningConfig
 from asap_export.runtime.jinja import jinja_renderer
 from asap_export.runtime.template import WholeTemplate
 from asap_export.runtime.template_parts import prompt_info, self_contained
-from asap_export.spec import CpuPass, Dtype, ModelSpec
+from asap_export.spec import CpuPass, Dtype, ModelSpec, default_cpu_passes
 
 __all__ = ["ExportPlan", "plan_export"]
 
@@ -128,7 +128,8 @@ def plan_export(request: ExportRequest, progress: ProgressCallback = no_progress
         missing["answers"] = (
             f"nothing honours these of generation_config.json: {', '.join(generation.left_out)}"
         )
-    cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else request.cpu_passes)
+    wanted = default_cpu_passes(request.quantization) if request.cpu_passes is None else request.cpu_passes
+    cpu_passes, refused = passes_for(spec.head_dim, () if dtype == "bf16" else wanted)
     if refused is not None:
         missing["CPU"] = f"the decoder goes {refused}"
     return ExportPlan(
@@ -206,9 +207,10 @@ def _marks_for_an_image(template: WholeTemplate) -> int:
 
 def _quantize_as(request: ExportRequest) -> QuantizeAs | None:
     """ONNX Runtime has an operator of its own for 4-bit weights; TensorRT reads ONNX's."""
-    if request.quantization is None:
+    if (wanted := request.quantization) is None:
         return None
-    return QuantizeAs(request.quantization, "MatMulNBits" if request.engine == "ort" else "DequantizeLinear")
+    own = wanted.bits == 4 and request.engine == "ort"
+    return QuantizeAs(wanted, "MatMulNBits" if own else "DequantizeLinear")
 
 
 def _small_files(folder: Path) -> list[Path]:

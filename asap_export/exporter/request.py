@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from asap_export.errors import UserError
 from asap_export.pruning.config import Budget, PruningConfig
-from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass, Dtype, Quantization
+from asap_export.spec import CpuPass, Dtype, Quantization
 
 __all__ = ["BUNDLE", "ENGINES", "LIMITS", "RUNTIME", "ExportRequest"]
 
@@ -80,7 +80,7 @@ class ExportRequest:
         RUNTIME,
         metavar="NAME",
     )
-    cpu_passes: tuple[CpuPass, ...] = DEFAULT_CPU_PASSES  # none: no decoder for CPUs beside decoder.onnx
+    cpu_passes: tuple[CpuPass, ...] | None = None  # (): no decoder for CPUs beside decoder.onnx
     max_batch: int | None = _setting(None, "Prompts that run at once.", LIMITS, shown="1", metavar="N")
     max_images: int | None = _setting(None, "Images in one prompt.", LIMITS, shown="1", metavar="N")
     max_text: int | None = _setting(None, "Text tokens in one prompt.", LIMITS, shown="512", metavar="N")
@@ -111,14 +111,13 @@ class ExportRequest:
 
     def __post_init__(self) -> None:
         self._check_choices()
-        if self.quantization is not None and self.weights != "auto":
+        if self.quantization is not None:
+            self._check_quantization(self.quantization)
+        if "int8-activations" in (self.cpu_passes or ()) and (
+            self.quantization is None or self.engine == "trt"
+        ):
             raise UserError(
-                f"expected no --weights {self.weights} with --quantize, which writes every weight anew, found it; "
-                "leave one of them out"
-            )
-        if "int8-activations" in self.cpu_passes and (self.quantization is None or self.engine == "trt"):
-            raise UserError(
-                "expected int8-activations with --quantize int4 and --engine ort, found it without; it would do "
+                "expected int8-activations with --quantize and --engine ort, found it without; it would do "
                 "nothing, leave it out"
             )
         if self.single_engine and self.layers_per_engine is not None:
@@ -134,6 +133,23 @@ class ExportRequest:
         }
         for option in (name for name, given in of_engines.items() if given and self.engine == "ort"):
             raise UserError(f"expected {option} with --engine trt, found --engine ort; change one of them")
+
+    def _check_quantization(self, quantization: Quantization) -> None:
+        if self.weights != "auto":
+            raise UserError(
+                f"expected no --weights {self.weights} with --quantize, which writes every weight anew, found it; "
+                "leave one of them out"
+            )
+        if (quantization.bits == 8) != (quantization.block_size is None):
+            raise UserError(
+                "expected a block size with 4 bits, and none with 8, found "
+                f"{quantization.block_size} with {quantization.bits}; change one of them"
+            )
+        if quantization.bits == 8 and self.engine == "trt":
+            raise UserError(
+                "expected --quantize int4 with --engine trt, which takes 8-bit weights only beside activations "
+                "rounded by scales known in advance, found int8; use int4, or --engine ort"
+            )
 
     def _check_choices(self) -> None:
         known = {"dtype": (None, *get_args(Dtype)), "weights": get_args(Weights), "engine": get_args(Engine)}

@@ -68,7 +68,7 @@ def _sizes(checkpoint: Checkpoint, dtype: str, quantization: Quantization | None
         decoder = name.startswith(("model.language_model.", "lm_head.")) and place != embedding
         if quantization is None or not decoder or len(place.shape) < 2:
             return itemsize
-        return quantization.bits / 8 + itemsize / quantization.block_size
+        return quantization.bits / 8 + itemsize / (quantization.block_size or place.shape[1])
 
     return {
         name: int(math.prod(place.shape) * bytes_each(name, place))

@@ -24,7 +24,7 @@ def write_float32_copy(graph: onnx.ModelProto, weights: Path, folder: Path) -> N
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and tensor.dtype != ir.DataType.BFLOAT16:
-            codes.add(str(tensor.location))  # 4-bit codes stay what they are; their scales are widened
+            codes.add(str(tensor.location))  # codes stay what they are; their scales are widened
         elif isinstance(tensor, ir.ExternalTensor):
             places[name] = _place(tensor, weights)
             del model.graph.initializers[name]

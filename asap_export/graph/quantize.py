@@ -1,7 +1,8 @@
-"""Pass: the decoder's linear layers read 4-bit weights.
+"""Pass: the decoder's linear layers read weights of 4 or 8 bits.
 
-Two forms, one file of numbers each: ``MatMulNBits`` is ONNX Runtime's operator, ``DequantizeLinear`` before a
-MatMul is ONNX's own and what TensorRT keeps packed in an engine (ONNX Runtime fuses it into MatMulNBits as well).
+Two forms of 4 bits, one file of numbers each: ``MatMulNBits`` is ONNX Runtime's operator, ``DequantizeLinear``
+before a MatMul is ONNX's own and what TensorRT keeps packed in an engine (ONNX Runtime fuses it into MatMulNBits
+too). 8 bits have the second form alone.
 Embeddings, norms, vision tower and projector stay as they are: together they are a few per cent of a model.
 """
 
@@ -14,7 +15,18 @@ import numpy as np
 import onnx_ir as ir
 
 from asap_export.checkpoint.shards import TensorPlace
-from asap_export.graph.int4 import CODES, FORM, SCALES, Codes, Floats, Form, quantize, transposed
+from asap_export.graph.codes import (
+    CODES,
+    FORM,
+    SCALES,
+    Bytes,
+    Codes,
+    Floats,
+    Form,
+    quantize_blocks,
+    quantize_outputs,
+    transposed,
+)
 from asap_export.graph.tensor_file import STORAGE, TensorFile, cast, pieces
 from asap_export.spec import Quantization
 
@@ -62,6 +74,8 @@ def linear_layers(graph: ir.Graph, weights: Mapping[str, TensorPlace]) -> list[L
 
 def reason_to_stay(layer: Linear, quantization: Quantization) -> str | None:
     """Why a layer is not quantized, or None where it is."""
+    if quantization.block_size is None:
+        return None
     if layer.inputs % quantization.block_size:
         return f"{layer.inputs} inputs are no multiple of the block size {quantization.block_size}"
     if layer.outputs % 2:
@@ -79,28 +93,28 @@ def quantize_layers(
     folder: Path,
     on_tensor: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write ``weights/<graph>.int4.safetensors`` into ``folder`` and let ``layers`` read it.
+    """Write ``weights/<graph>.int4.safetensors``, or int8, into ``folder`` and let ``layers`` read it.
 
     layers: by the parameter's name in the model; sources: each weight's stored tensor, by its name in the graph;
     dtype: of scales and activations, "fp32", "fp16" or "bf16". One weight at a time is in memory. Raises
     UserError where a scale does not fit into the dtype.
     """
-    location = f"weights/{model.graph.name}.int4.safetensors"
+    location = f"weights/{model.graph.name}.{quantization.name}.safetensors"
     block = quantization.block_size
     parts = {name: _parts(layer, block, form, dtype) for name, layer in layers.items()}
     tensors = {name + part.suffix: (part.code, part.shape) for name in parts for part in parts[name]}
     with TensorFile(folder / location, tensors, {FORM: form}) as file:
         for number, layer in enumerate(layers.values(), start=1):
             place = sources[str(layer.weight.name)]
-            codes, scales = _quantized(place, layer, block)
-            file.append(codes if form == "MatMulNBits" else transposed(codes))
-            file.append(cast(scales if form == "MatMulNBits" else scales.T, dtype, place))
+            codes, scales = _quantized(place, layer, block, form)
+            file.append(codes)
+            file.append(cast(scales, dtype, place))
             on_tensor(number, len(layers))
     for name, layer in layers.items():
         stored = []
         for part in parts[name]:
             key = name + part.suffix
-            nbytes = math.prod(part.shape) * (1 if part.code == "U8" else STORAGE[dtype].numpy.itemsize)
+            nbytes = math.prod(part.shape) * (STORAGE[dtype].numpy.itemsize if part.suffix == SCALES else 1)
             shape = ir.Shape(part.dims)
             tensor = ir.ExternalTensor(
                 location, file.offsets[key], nbytes, part.onnx, shape=shape, name=key, base_dir=folder
@@ -108,7 +122,10 @@ def quantize_layers(
             value = ir.Value(name=key, shape=shape, type=ir.TensorType(part.onnx), const_value=tensor)
             model.graph.register_initializer(value)
             stored.append(value)
-        (_use_matmul_nbits if form == "MatMulNBits" else _use_dequantized)(model.graph, layer, stored, block)
+        if form == "MatMulNBits":
+            _use_matmul_nbits(model.graph, layer, stored, block)
+        else:
+            _use_dequantized(model.graph, layer, stored, block)
         model.graph.inputs.remove(layer.weight)
     if form == "MatMulNBits" and layers:
         model.opset_imports[_CONTRIB] = 1
@@ -125,9 +142,13 @@ class _Part:
     dims: tuple[int, ...]
 
 
-def _parts(layer: Linear, block: int, form: Form, dtype: str) -> tuple[_Part, _Part]:
-    outputs, inputs, blocks = layer.outputs, layer.inputs, layer.inputs // block
+def _parts(layer: Linear, block: int | None, form: Form, dtype: str) -> tuple[_Part, _Part]:
+    outputs, inputs = layer.outputs, layer.inputs
     kind = STORAGE[dtype]
+    if block is None:
+        codes = _Part(CODES, "I8", (inputs, outputs), ir.DataType.INT8, (inputs, outputs))
+        return codes, _Part(SCALES, kind.code, (outputs,), kind.onnx, (outputs,))
+    blocks = inputs // block
     if form == "MatMulNBits":
         packed = (outputs, blocks, block // 2)
         codes = _Part(CODES, "U8", packed, ir.DataType.UINT8, packed)
@@ -136,17 +157,22 @@ def _parts(layer: Linear, block: int, form: Form, dtype: str) -> tuple[_Part, _P
     return codes, _Part(SCALES, kind.code, (blocks, outputs), kind.onnx, (blocks, outputs))
 
 
-def _quantized(place: TensorPlace, layer: Linear, block: int) -> tuple[Codes, Floats]:
-    """Codes and scales of a weight [N, K], a few rows at a time."""
+def _quantized(
+    place: TensorPlace, layer: Linear, block: int | None, form: Form
+) -> tuple[Codes | Bytes, Floats]:
+    """Codes and scales of a weight [N, K] as a form reads them, a few rows at a time."""
     rows = max(1, _VALUES_AT_ONCE // layer.inputs)
-    done = [
-        quantize(piece.astype(np.float32).reshape(-1, layer.inputs), block)
-        for piece in pieces(place, rows * layer.inputs)
-    ]
-    return np.concatenate([codes for codes, _ in done]), np.concatenate([scales for _, scales in done])
+    done: list[tuple[Codes | Bytes, Floats]] = []
+    for piece in pieces(place, rows * layer.inputs):
+        weight = piece.astype(np.float32).reshape(-1, layer.inputs)
+        done.append(quantize_outputs(weight) if block is None else quantize_blocks(weight, block))
+    codes, scales = (np.concatenate(each) for each in zip(*done, strict=True))
+    if form == "MatMulNBits":
+        return codes, scales
+    return (np.ascontiguousarray(codes.T) if block is None else transposed(codes)), scales.T
 
 
-def _use_matmul_nbits(graph: ir.Graph, layer: Linear, stored: list[ir.Value], block: int) -> None:
+def _use_matmul_nbits(graph: ir.Graph, layer: Linear, stored: list[ir.Value], block: int | None) -> None:
     sizes = {"K": layer.inputs, "N": layer.outputs, "bits": 4, "block_size": block}
     for product in layer.products:
         node = ir.node(
@@ -160,10 +186,9 @@ def _use_matmul_nbits(graph: ir.Graph, layer: Linear, stored: list[ir.Value], bl
     graph.remove(layer.transpose, safe=True)
 
 
-def _use_dequantized(graph: ir.Graph, layer: Linear, stored: list[ir.Value], block: int) -> None:
-    node = ir.node(
-        "DequantizeLinear", stored, attributes={"axis": 0, "block_size": block}, name=layer.transpose.name
-    )
+def _use_dequantized(graph: ir.Graph, layer: Linear, stored: list[ir.Value], block: int | None) -> None:
+    along = {"axis": 1} if block is None else {"axis": 0, "block_size": block}
+    node = ir.node("DequantizeLinear", stored, attributes=along, name=layer.transpose.name)
     _take_place(graph, layer.transpose, node)
 
 

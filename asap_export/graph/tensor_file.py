@@ -37,14 +37,14 @@ STORAGE = {
     "fp16": Storage(ir.DataType.FLOAT16, "F16", np.dtype(np.float16)),
     "bf16": Storage(ir.DataType.BFLOAT16, "BF16", np.dtype(ml_dtypes.bfloat16)),
 }
-_ITEM_SIZES = {"U8": 1, **{storage.code: storage.numpy.itemsize for storage in STORAGE.values()}}
+_ITEM_SIZES = {"U8": 1, "I8": 1, **{storage.code: storage.numpy.itemsize for storage in STORAGE.values()}}
 _ALIGNMENT = 64  # bytes, of the first tensor
 
 
 class TensorFile:
     """Context manager; ``append`` the tensors' bytes in the order of ``tensors``.
 
-    tensors: safetensors dtype ("F16", "U8") and shape by name. ``offsets`` says where each begins in the file.
+    tensors: safetensors dtype ("F16", "U8", "I8") and shape by name. ``offsets`` says where each begins.
     A file that is not completed is removed.
     """
 

@@ -13,10 +13,10 @@ from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.checkpoint.shards import TensorPlace
 from asap_export.checkpoint.unread import unread_weights
 from asap_export.errors import UserError
+from asap_export.graph.codes import Form
 from asap_export.graph.cpu import lower_for_cpu
 from asap_export.graph.cuda import cuts, lower_for_cuda
 from asap_export.graph.describe import attach_functions, describe
-from asap_export.graph.int4 import Form
 from asap_export.graph.naming import name_values
 from asap_export.graph.quantize import Linear, linear_layers, quantize_layers, reason_to_stay
 from asap_export.graph.repeat import repeat_last_layer

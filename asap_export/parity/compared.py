@@ -15,7 +15,7 @@ from asap_export.bundle.manifest import EngineGraph
 from asap_export.checkpoint.loading import TORCH_DTYPES
 from asap_export.errors import UserError
 from asap_export.graph.cpu import lower_for_cpu
-from asap_export.graph.cpu.int8 import ROUNDING, keep_activations
+from asap_export.graph.cpu.activations import ROUNDING, keep_activations
 from asap_export.graph.cuda import lower_for_cuda
 from asap_export.graph.float32 import write_float32_copy
 from asap_export.graph.shorten import keep_first_layers

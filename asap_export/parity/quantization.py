@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asap_export.bundle import Bundle
-from asap_export.graph.int4 import dequantized_weights
+from asap_export.graph.codes import dequantized_weights
 from asap_export.model.decoder import Cut
 from asap_export.model.reference import PromptBatch, Reference
 from asap_export.parity.recording import Array, to_array
@@ -24,8 +24,9 @@ from asap_export.spec import Quantization
 
 __all__ = ["Glance", "QuantizationError", "Quantized", "glance", "quantize_in_place", "quantized_file"]
 
-# A code's step in a block is an eighth of the block's largest magnitude, which is the code -8; a value of the
-# other sign can lie a whole step beyond the largest code. The scale is rounded to the bundle's dtype.
+# A 4-bit code's step is an eighth of its block's largest magnitude, which is the code -8; a value of the other
+# sign can lie a whole step beyond the largest code. An 8-bit code is never further than half a step away, half of
+# what is allowed. The scale is rounded to the bundle's dtype.
 _SCALE_ROUNDING = {"fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7}
 
 
@@ -39,7 +40,7 @@ class QuantizationError:
     """
 
     bits: int
-    block_size: int
+    block_size: int | None  # None where all inputs of an output share a scale
     weights: int  # compared
     weight_mean: float
     weight_worst: float
@@ -95,7 +96,8 @@ class Quantized:
 
 def quantized_file(bundle: Bundle) -> Path:
     """Where a quantized bundle keeps codes and scales."""
-    return bundle.path / "weights" / "decoder.int4.safetensors"
+    assert bundle.manifest.quantization is not None
+    return bundle.path / "weights" / f"decoder.{bundle.manifest.quantization.name}.safetensors"
 
 
 def quantize_in_place(model: nn.Module, file: Path, quantization: Quantization, dtype: str) -> Quantized:
@@ -139,7 +141,7 @@ def glance(
 
 def _check_steps(name: str, weight: Tensor, found: Tensor, quantization: Quantization, dtype: str) -> Check:
     """Largest distance of a value from what its code stands for, as a part of its block's largest magnitude."""
-    blocks = weight.reshape(weight.shape[0], -1, quantization.block_size)
+    blocks = weight.reshape(weight.shape[0], -1, quantization.block_size or weight.shape[1])
     largest = blocks.abs().amax(dim=-1).clamp_min(torch.finfo(torch.float16).tiny)
     apart = (blocks - found.reshape(blocks.shape)).abs().amax(dim=-1) / largest
     limit = 2.0 ** (1 - quantization.bits) + _SCALE_ROUNDING[dtype]

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from asap_export.bundle import Bundle, GenerationInfo
 from asap_export.pruning.flops import layer_average
+from asap_export.spec import Quantization
 
 __all__ = ["bundle_facts", "bundle_tables", "limits_text"]
 
@@ -74,9 +75,8 @@ def _summary(facts: dict[str, Any]) -> Table:
 def _quantization(quantization: dict[str, Any] | None) -> str:
     if quantization is None:
         return ""
-    return (
-        f"; linear layers of the decoder int{quantization['bits']} in blocks of {quantization['block_size']}"
-    )
+    stated = Quantization(**quantization)
+    return f"; linear layers of the decoder {stated.name}, {stated.scales}"
 
 
 def limits_text(limits: dict[str, int]) -> str:

@@ -222,7 +222,8 @@ def _others(checks: list[Facts]) -> Table:
 def _quantization(error: Facts) -> Table:
     """What quantization costs: PyTorch with the checkpoint's weights against PyTorch with the dequantized ones."""
     table = Table(box=None, pad_edge=False)
-    table.add_column(f"int{error['bits']}, block size {error['block_size']}", overflow="fold")
+    of = f"block size {error['block_size']}" if error["block_size"] else "a scale for each output"
+    table.add_column(f"int{error['bits']}, {of}", overflow="fold")
     table.add_column("error", justify="right")
     table.add_column("of what it is a part", overflow="fold")
     rows = [

@@ -160,7 +160,7 @@ def weight_memory(bundle: Bundle) -> tuple[int, int]:
     """Bytes of a bundle's weights as stored, and as ONNX Runtime's CPU provider holds them: fp16 as float32."""
     sizes = {name: file.size for name, file in bundle.manifest.files.items() if name.startswith("weights/")}
     stored = sum(sizes.values())
-    packed = sum(size for name, size in sizes.items() if ".int4." in name)
+    packed = sum(size for name, size in sizes.items() if ".int4." in name or ".int8." in name)
     return stored, stored + (stored - packed if bundle.manifest.dtype == "fp16" else 0)
 
 

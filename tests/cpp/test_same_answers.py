@@ -12,6 +12,7 @@ from PIL import Image
 
 import asap_export
 from asap_export.runtime.request import Answer
+from asap_export.spec import QUANTIZATIONS
 from cpp.programs import answers, needs_programs
 
 pytestmark = needs_programs
@@ -98,6 +99,14 @@ def test_ways_to_choose_tokens(pruned_bundle: Path, way: str) -> None:
 @pytest.mark.parametrize("name", ["pruned_bundle", "dense_bundle", "untrimmed_bundle", "llava_1_5_bundle"])
 def test_bundles_of_every_kind(request: pytest.FixtureRequest, name: str) -> None:
     assert_same(request.getfixturevalue(name), CONVERSATIONS["three turns"])
+
+
+def test_a_bundle_of_8_bit_weights(random_checkpoint: Path, tmp_path: Path) -> None:
+    from asap_export.exporter import ExportRequest, export
+
+    int8 = QUANTIZATIONS["int8"]
+    export(ExportRequest(str(random_checkpoint), output=tmp_path / "int8", quantization=int8))
+    assert_same(tmp_path / "int8", CONVERSATIONS["three turns"])
 
 
 def test_the_demo_answers_rightly_from_cpp_too(demo_bundle: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_truncated_shard(checkpoint: Path, tmp_path: Path) -> None:
         ),
         (
             ["--cpu-passes", "int8-activations"],
-            "expected int8-activations with --quantize int4 and --engine ort",
+            "expected int8-activations with --quantize and --engine ort",
         ),
         (["--keep", "0"], "expected --keep of at least 1 visual token, found 0"),
         (["--keep", "337"], "expected --keep of at most 336, the most visual tokens"),

@@ -84,7 +84,12 @@ def test_what_needs_no_checkpoint_is_refused_before_one_is_opened(tmp_path: Path
         ({"dtype": "fp8"}, "expected --dtype fp32 or fp16 or bf16, found fp8"),
         ({"engine": "openvino"}, "expected --engine ort or trt, found openvino"),
         ({"weights": "link", "quantization": Quantization()}, "expected no --weights link with --quantize"),
-        ({"cpu_passes": ("int8-activations",)}, "expected int8-activations with --quantize int4"),
+        ({"cpu_passes": ("int8-activations",)}, "expected int8-activations with --quantize and"),
+        (
+            {"quantization": Quantization(8, None), "engine": "trt"},
+            "rounded by scales known in advance, found int8; use int4, or --engine ort",
+        ),
+        ({"quantization": Quantization(8, 64)}, "a block size with 4 bits, and none with 8, found 64 with 8"),
         ({"layers_per_engine": 2}, "expected --layers-per-engine with --engine trt"),
         ({"check_memory": False}, "expected --no-check-memory with --engine trt"),
     ],

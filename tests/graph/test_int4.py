@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from short_checkpoint import write_short_checkpoint
 
 from asap_export.checkpoint.checkpoint import open_checkpoint
-from asap_export.graph.int4 import CODES, FORM, SCALES, dequantized_weights, quantize, transposed
+from asap_export.graph.codes import CODES, FORM, SCALES, dequantized_weights, quantize_blocks, transposed
 from asap_export.graph.write import QuantizeAs, write_graphs
 from asap_export.pruning.config import PruningConfig
 from asap_export.spec import Quantization
@@ -42,7 +42,7 @@ def dequantized(folder: Path, codes: np.ndarray, scales: np.ndarray, form: str) 
 @given(WEIGHTS)
 @settings(max_examples=60)
 def test_no_value_is_further_away_than_half_a_step(tmp_path_factory, weight):
-    codes, scales = quantize(weight, BLOCK)
+    codes, scales = quantize_blocks(weight, BLOCK)
     found = dequantized(tmp_path_factory.mktemp("w"), codes, scales, "MatMulNBits")
 
     blocks = weight.reshape(len(weight), -1, BLOCK)
@@ -57,7 +57,7 @@ def test_no_value_is_further_away_than_half_a_step(tmp_path_factory, weight):
 @settings(max_examples=60)
 def test_both_forms_hold_the_same_weights(tmp_path_factory, weight):
     folder = tmp_path_factory.mktemp("w")
-    codes, scales = quantize(weight, BLOCK)
+    codes, scales = quantize_blocks(weight, BLOCK)
     by_rows = dequantized(folder, codes, scales, "MatMulNBits")
     by_columns = dequantized(folder, transposed(codes), np.ascontiguousarray(scales.T), "DequantizeLinear")
     np.testing.assert_array_equal(by_rows, by_columns)
@@ -66,7 +66,7 @@ def test_both_forms_hold_the_same_weights(tmp_path_factory, weight):
 def test_the_extreme_of_a_block_is_exact_and_zeros_stay_zero(tmp_path):
     weight = np.zeros((2, 2 * BLOCK), np.float32)
     weight[0, 3], weight[0, 4], weight[1, 40] = -0.75, 0.25, 1.5
-    codes, scales = quantize(weight, BLOCK)
+    codes, scales = quantize_blocks(weight, BLOCK)
     found = dequantized(tmp_path, codes, scales, "MatMulNBits")
     assert found[0, 3] == -0.75 and found[1, 40] == 1.5
     np.testing.assert_array_equal(found[weight == 0], 0)
@@ -177,7 +177,7 @@ def test_an_export_prints_what_is_quantized_and_what_stays(checkpoint, tmp_path)
     assert "3 q_proj, 3 k_proj, 3 v_proj, 3 o_proj, 3 gate_proj, 3 up_proj, lm_head: blocks of 64" in said
     assert "down_proj.weight and 2 like it: 352 inputs are no multiple of the block size 64" in said
     assert json.loads((bundle / "manifest.json").read_text())["quantization"] == {"bits": 4, "block_size": 64}
-    assert "int4 in blocks of 64" in run("inspect", bundle).stdout
+    assert "int4, blocks of 64" in run("inspect", bundle).stdout
     answer = run("run", bundle, "--prompt", "Hello", "--max-new-tokens", "3", "--json").stdout
     assert len(json.loads(answer)["token_ids"]) == 3
 

@@ -11,7 +11,7 @@ from short_checkpoint import write_short_checkpoint
 
 from asap_export.exporter import ExportRequest, export
 from asap_export.parity import verify
-from asap_export.spec import CpuPass, Quantization
+from asap_export.spec import QUANTIZATIONS, CpuPass, Quantization
 
 CODES = "model.language_model.layers.1.mlp.up_proj.weight.codes"
 SCALES = "model.language_model.layers.1.mlp.up_proj.weight.scales"
@@ -46,6 +46,23 @@ def test_the_export_error_is_as_small_as_ever_and_the_quantization_error_is_told
     assert 0.5 < error.kept < 1 and 0 <= error.tokens <= 1
     saved = json.loads((quantized / "parity.json").read_text())
     assert saved["quantization"]["worst_weight"] == error.worst_weight
+
+
+def test_8_bits_cost_little(short, tmp_path):
+    """The verdict is about the graphs with exact activations; rounding them is left out, and said."""
+    request = ExportRequest(short, output=tmp_path / "int8", dtype="fp32", quantization=QUANTIZATIONS["int8"])
+    report = verify(export(request).bundle.path, provider="cpu", layers=3, max_new_tokens=4)
+    assert report.verdict == "PASS", failed(report)
+    error = report.quantization
+    assert error is not None
+    assert (error.bits, error.block_size, error.weights) == (8, None, 3 * 7 + 1)
+    # Rounding in steps of a 127th of an output's largest value.
+    assert 0.003 < error.weight_mean < error.weight_worst < 0.02
+    assert 0 < error.logits < 0.05 and error.kept > 0.9
+    assert any("int8-activations was left out of the comparison" in note for note in report.notes)
+    assert all(
+        check.max_error <= check.limit / 2 * 1.01 for check in report.checks if check.level == "weights"
+    )
 
 
 @pytest.mark.parametrize("name, change", [(SCALES, "halve a scale"), (CODES, "another code")])

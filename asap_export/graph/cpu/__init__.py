@@ -5,10 +5,10 @@ from typing import get_args
 
 import onnx_ir as ir
 
+from asap_export.graph.cpu.activations import round_activations
 from asap_export.graph.cpu.attention import fuse_attention
 from asap_export.graph.cpu.cut import skip_cut
 from asap_export.graph.cpu.functions import complete
-from asap_export.graph.cpu.int8 import round_activations
 from asap_export.graph.cpu.rows import rotate_rows
 from asap_export.graph.cpu.soft_mask import soft_mask_in_blocks
 from asap_export.spec import DEFAULT_CPU_PASSES, CpuPass

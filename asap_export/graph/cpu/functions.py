@@ -32,6 +32,8 @@ _NAMES = (
     "ScoreInBlocks",
     "Cuts",
     "EveryPosition",
+    "RoundedRows",
+    "RoundedMatMul",
 )  # callees come first
 
 

@@ -48,9 +48,11 @@ struct ModelSpec {
     std::string dtype;                 // as stored: "fp32", "fp16" or "bf16"
 };
 
-/// Of the decoder's linear layers: symmetric, one scale for `block_size` inputs of each output.
+/// Of the decoder's linear layers: symmetric, one scale for `block_size` inputs of each output, or, where that is none,
+/// for all of them.
 struct Quantization {
-    std::int64_t bits, block_size;
+    std::int64_t bits;
+    std::optional<std::int64_t> block_size;  // none exactly where there are 8 bits
 };
 
 /// Which tokens leave the decoder.

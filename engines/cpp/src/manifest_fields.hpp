@@ -106,7 +106,7 @@ void fields(Visit& visit, ModelSpec& model) {
 
 template <typename Visit>
 void fields(Visit& visit, Quantization& quantization) {
-    visit("bits", quantization.bits, Among<std::int64_t>{{4}});
+    visit("bits", quantization.bits, Among<std::int64_t>{{4, 8}});
     visit("block_size", quantization.block_size, Among<std::int64_t>{{32, 64, 128}});
 }
 

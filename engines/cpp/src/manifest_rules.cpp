@@ -91,6 +91,10 @@ void check_rules(Manifest const& manifest) {
     if (pruning.prunes() && pruning.prune_after >= model.layers)
         throw broken("$.pruning.prune_after", "less than the model's " + std::to_string(model.layers) + " layers",
                      std::to_string(pruning.prune_after));
+    if (auto const& quantized = manifest.quantization;
+        quantized && (quantized->bits == 8) == quantized->block_size.has_value())
+        throw broken("$.quantization.block_size", "a number for 4 bits, and null for 8",
+                     quantized->block_size ? std::to_string(*quantized->block_size) : "null");
     Place const root, engines(root, "engines");
     for (std::size_t i = 0; i < manifest.engines.size(); ++i)
         check_engine(manifest.engines[i], model.layers, Place(engines, i));

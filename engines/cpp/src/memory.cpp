@@ -96,7 +96,8 @@ std::pair<std::int64_t, std::int64_t> weight_memory(Manifest const& manifest) {
         if (name.rfind("weights/", 0) != 0) continue;
         auto const size = static_cast<std::int64_t>(file.size);
         stored += size;
-        if (name.find(".int4.") != std::string::npos) packed += size;
+        for (char const* integers : {".int4.", ".int8."})
+            if (name.find(integers) != std::string::npos) packed += size;
     }
     return {stored, stored + (manifest.dtype == "fp16" ? stored - packed : 0)};
 }

@@ -1,12 +1,15 @@
-"""4-bit weights: ONNX Runtime's block quantizer, and the file in which codes and scales are kept.
+"""Weights as integer codes: the quantizers, and the file in which codes and scales are kept.
 
-A weight [N, K] (N outputs, K inputs) is cut along K into blocks; a block has one scale and a code q from -8 to 7
-for each value, which then stands for q * scale. The two forms in which graphs read them:
+In 4 bits a weight [N, K] (N outputs, K inputs) is cut along K into blocks; a block has one scale and a code q from
+-8 to 7 for each value, which then stands for q * scale. The two forms in which graphs read them:
 
 ``MatMulNBits``: codes U8 [N, K/block, block/2], two a byte along K, lower nibble first, stored as q + 8;
 scales [N, K/block].
 ``DequantizeLinear``: codes U8 [K, N/2], two a byte along N, lower nibble first, in two's complement; scales
 [K/block, N]. That is ONNX's INT4 tensor [K, N].
+
+In 8 bits an output's K inputs share one scale, and q goes from -127 to 127. The form is ``DequantizeLinear``:
+codes I8 [K, N], scales [N].
 """
 
 from collections.abc import Container, Iterator
@@ -21,11 +24,13 @@ __all__ = [
     "CODES",
     "FORM",
     "SCALES",
+    "Bytes",
     "Codes",
     "Floats",
     "Form",
     "dequantized_weights",
-    "quantize",
+    "quantize_blocks",
+    "quantize_outputs",
     "transposed",
 ]
 
@@ -35,11 +40,14 @@ FORM = "form"  # in the file's metadata
 _ZERO_POINT = 8
 _TO_SIGNED = np.uint8(8)  # the bit in which q + 8 and q in two's complement differ
 
+_LARGEST = 127  # code of 8 bits; without -128 the range is symmetric
+
 Codes = npt.NDArray[np.uint8]
+Bytes = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
 
 
-def quantize(weight: Floats, block_size: int) -> tuple[Codes, Floats]:
+def quantize_blocks(weight: Floats, block_size: int) -> tuple[Codes, Floats]:
     """A weight [N, K] as MatMulNBits reads it: codes U8 [N, K/block, block/2] and scales float32 [N, K/block].
 
     K is a multiple of the block. The value of largest magnitude in a block becomes -8 exactly.
@@ -50,6 +58,17 @@ def quantize(weight: Floats, block_size: int) -> tuple[Codes, Floats]:
     inputs_first = np.ascontiguousarray(weight.T)
     codes, scales, _ = ort.DefaultWeightOnlyQuantizer(config).qbits_block_quant(inputs_first)
     return codes, scales
+
+
+def quantize_outputs(weight: Floats) -> tuple[Bytes, Floats]:
+    """A weight [N, K] in 8 bits: codes I8 [N, K] and scales float32 [N].
+
+    The value of largest magnitude of an output becomes 127 or -127.
+    """
+    scales: Floats = np.abs(weight).max(axis=1) / np.float32(_LARGEST)
+    steps = weight / np.where(scales > 0, scales, 1)[:, None]
+    codes = np.rint(steps).clip(-_LARGEST, _LARGEST)  # a scale that is hardly a number may be too small
+    return codes.astype(np.int8), scales
 
 
 def transposed(codes: Codes) -> Codes:
@@ -73,7 +92,9 @@ def dequantized_weights(file: Path, wanted: Container[str] | None = None) -> Ite
                 yield name, _dequantized(tensors.get_tensor(key).numpy(), scales, form)
 
 
-def _dequantized(codes: Codes, scales: Floats, form: str) -> Floats:
+def _dequantized(codes: Codes | Bytes, scales: Floats, form: str) -> Floats:
+    if codes.dtype == np.int8:
+        return codes.T * scales[:, None]
     if form == "DequantizeLinear":
         values = (_unpacked(codes) ^ _TO_SIGNED).T
         scales = scales.T
