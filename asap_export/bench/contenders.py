@@ -15,7 +15,10 @@ __all__ = ["bundle_contenders", "sizes_of"]
 
 
 def bundle_contenders(
-    bundles: Sequence[Bundle], provider: BenchProvider = "cpu", precision: Precision = "auto"
+    bundles: Sequence[Bundle],
+    provider: BenchProvider = "cpu",
+    precision: Precision = "auto",
+    threads: int | None = None,
 ) -> list[Contender]:
     """A contender for each bundle, by the name of its folder; for OpenVINO one more of each, in ``precision``:
     beside ONNX Runtime its times say something. Raises UserError where two have the same name, where they are of
@@ -24,7 +27,7 @@ def bundle_contenders(
     if provider == "openvino":
         for bundle in bundles:
             choose_provider(bundle, provider)
-        chosen = choose_precision(precision)
+        chosen = choose_precision(precision, threads)
         contenders += [
             _of_bundle(bundle, provider, "bf16" if chosen == "bf16" else "f32") for bundle in bundles
         ]

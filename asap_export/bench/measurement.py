@@ -38,7 +38,7 @@ def bench(request: BenchRequest, progress: ProgressCallback = no_progress) -> Fa
     checkpoint, bundles = _subjects(request, progress, skipped)
     spec = bundles[0].manifest.model
     pruned = next((bundle.manifest for bundle in bundles if bundle.manifest.pruning.prunes), None)
-    contenders = bundle_contenders(bundles, request.provider, request.precision)
+    contenders = bundle_contenders(bundles, request.provider, request.precision, request.threads)
     if checkpoint is not None:
         peers = Peers(checkpoint, _converted_folder(request, checkpoint), skipped, progress)
         contenders += _peer_contenders(request, peers, bundles[0], pruned)
