@@ -74,6 +74,15 @@ class Ticket:
         """Nobody listens any more: its row is let go before the next step."""
         self.cancelled = True
 
+    def tell(self, event: Event) -> None:
+        """Tell who listens. One who cannot be told is gone, and no reason for other rows to stop."""
+        if self.cancelled:
+            return
+        try:
+            self.hear(event)
+        except Exception:
+            self.cancelled = True
+
 
 @dataclass(eq=False)
 class _Running:
@@ -145,6 +154,7 @@ class Batcher:
         self._thread.join(seconds)
         drained = not self._thread.is_alive()
         for ticket in [*self._waiting, *(each.ticket for each in self._running)]:
+            ticket.tell(Failed(Busy("the server is shutting down")))
             ticket.cancel()
         self._thread.join()
         return drained
@@ -174,7 +184,7 @@ class Batcher:
             try:
                 self._begin(ticket)
             except Exception as error:
-                ticket.hear(Failed(error))
+                ticket.tell(Failed(error))
             return
 
     def _begin(self, ticket: Ticket) -> None:
@@ -189,7 +199,7 @@ class Batcher:
         )  # fmt: skip
         self._running.append(each)
         (visual,), (kept,) = begun.visual_tokens, begun.kept_visual_tokens
-        ticket.hear(Started(int(plan.new_mask.sum()), visual, kept))
+        ticket.tell(Started(int(plan.new_mask.sum()), visual, kept))
         self._write(each, begun.step.logits[0])
 
     def _step(self) -> None:
@@ -217,10 +227,10 @@ class Batcher:
         ended = token in manifest.model.eos_token_ids
         if not (stopped or ended or len(stream.token_ids) >= each.ticket.plan.most_new[0]):
             if piece := stream.piece():
-                each.ticket.hear(Piece(piece))
+                each.ticket.tell(Piece(piece))
             return
         if piece := stream.rest():
-            each.ticket.hear(Piece(piece))
+            each.ticket.tell(Piece(piece))
         answer = _answer(each, "end" if ended else "stop" if stopped else "length")
         self._leave(each, Done(answer, each.waited))
 
@@ -228,7 +238,7 @@ class Batcher:
         self._running.remove(each)
         self.rows.drop(each.row)
         if last is not None:
-            each.ticket.hear(last)
+            each.ticket.tell(last)
 
 
 def _answer(each: _Running, stopped_by: StoppedBy) -> Answer:
