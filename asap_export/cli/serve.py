@@ -1,6 +1,7 @@
 """``asap-export serve``."""
 
 import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -131,6 +132,7 @@ def serve_command(
     from asap_export.serving.batcher import Batcher
     from asap_export.serving.images import ImagePolicy
 
+    _check_port(host, port)
     model = load(bundle, provider, threads, precision)
     if model.note:
         note(f"note: {model.note}")
@@ -149,3 +151,14 @@ def serve_command(
     uvicorn.run(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=int(drain) + 1
     )
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise UserError where the server could not listen, before a model is loaded for it."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"expected a free port, found none at {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from error
