@@ -160,5 +160,5 @@ def _check_port(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"expected a free port, found none at {host}:{port} ({error.strerror}); choose another --port or --host"
+            f"expected a free port, found none at {host}:{port} ({error.strerror}); change --port or --host"
         ) from error
