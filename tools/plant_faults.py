@@ -122,7 +122,8 @@ def _missed(outcome: Outcome, sound: Path, planted: Path) -> Outcome:
     sessions = [OnnxRuntimeSession(path, fold_constants=False) for path in (sound, planted)]
     names = [value.name for value in onnx.load(sound, load_external_data=False).graph.output]
     largest = 0.0
-    inputs = {value.name for value in onnx.load(sound, load_external_data=False).graph.input}
+    graph = onnx.load(sound, load_external_data=False).graph
+    inputs = {value.name for value in graph.input} - {value.name for value in graph.initializer}
     given = [feeds for feeds in _GIVEN if feeds.keys() == inputs]
     for feeds in given:
         try:

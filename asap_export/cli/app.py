@@ -146,5 +146,5 @@ def _quiet_libraries() -> None:
     if sys.warnoptions:
         return
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)  # what is an error comes as an exception, too
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

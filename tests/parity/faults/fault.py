@@ -67,8 +67,13 @@ class Decoder:
                 return value
         raise KeyError(name)
 
+    @property
+    def required_inputs(self) -> list[ir.Value]:
+        """Those that have no default."""
+        return [value for value in self.graph.inputs if value.name not in self.graph.initializers]
+
     def values(self) -> Iterator[ir.Value]:
-        yield from self.graph.inputs
+        yield from self.required_inputs
         yield from self.graph.initializers.values()
         for node in self.nodes():
             yield from node.outputs

@@ -111,7 +111,7 @@ def observe(
     flat.graph.outputs.extend(value for value in made if not value.is_graph_output())
     session = StoredGraph(ir.to_proto(flat.model), folder).open()
     outputs = [str(value.name) for value in made]
-    names = [*(str(value.name) for value in flat.graph.inputs), *outputs]
+    names = [*(str(value.name) for value in flat.required_inputs), *outputs]
     seen: dict[str, list[Seen]] = {name: [] for name in names}
     for feeds in cases.values():
         found = {**feeds, **session.run(feeds, on_host=outputs)}
