@@ -7,6 +7,7 @@ from types import FrameType
 
 __all__ = [
     "forget_ctrl_c",
+    "forget_interruption",
     "ignore_interruptions",
     "interrupted_status",
     "note_interruptions",
@@ -35,6 +36,12 @@ def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt once more where one came, in the main thread; long work calls it at every stage."""
     if _noted is not None and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
+
+
+def forget_interruption() -> None:
+    """It was how the command is meant to end, and it has ended in order."""
+    global _noted
+    _noted = None
 
 
 def forget_ctrl_c() -> None:

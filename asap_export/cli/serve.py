@@ -3,11 +3,13 @@
 import logging
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from asap_export.cli.interruption import forget_interruption
 from asap_export.cli.options import BundlePath, PrecisionOption, ProviderOption
 from asap_export.cli.verbosity import is_quiet, note
 from asap_export.errors import UserError
@@ -148,9 +150,16 @@ def serve_command(
     logging.getLogger("asap_export.serving").setLevel(logging.WARNING if is_quiet() else logging.INFO)
     how = f"{opened.places:,} places each, at once" if opened.places else "one after the other"
     note(f"serving {name} at http://{host}:{port}/v1: {rows} rows, {how}, {model.runs_on}; Ctrl-C stops it")
-    uvicorn.run(
-        app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=int(drain) + 1
-    )
+    with suppress(KeyboardInterrupt):  # the signal once more, after all answers have ended
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(drain) + 1,
+        )
+    forget_interruption()
 
 
 def _check_port(host: str, port: int) -> None:

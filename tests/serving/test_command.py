@@ -54,7 +54,7 @@ def test_it_answers_logs_and_lets_answers_end_when_it_is_told_to_stop(pruned_bun
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode in (0, -signal.SIGTERM)
+    assert process.returncode == 0
     first, *log = said.splitlines()
     assert first.startswith(f"serving tiny at http://127.0.0.1:{port}/v1: 2 rows, ")
     requests = [json.loads(line) for line in log]
@@ -63,7 +63,7 @@ def test_it_answers_logs_and_lets_answers_end_when_it_is_told_to_stop(pruned_bun
 
 
 def test_what_cannot_be_served_is_said_in_a_line(pruned_bundle: Path, tmp_path: Path) -> None:
-    assert refused("serve", tmp_path).startswith("error: expected a bundle")
+    assert "give the folder of a bundle" in refused("serve", tmp_path)
     said = refused("serve", pruned_bundle, "--allow-local-images", tmp_path / "none")
     assert said.startswith("error: expected a folder for --allow-local-images, found none at ")
     said = refused("serve", pruned_bundle, "--rows", "8", "--places", "1000000000")
