@@ -12,6 +12,7 @@ import typer
 from asap_export.cli.interruption import forget_interruption
 from asap_export.cli.options import BundlePath, PrecisionOption, ProviderOption
 from asap_export.cli.verbosity import is_quiet, note
+from asap_export.cuda import compute_capabilities
 from asap_export.errors import UserError
 
 __all__ = ["serve_command"]
@@ -114,8 +115,8 @@ def serve_command(
 ) -> None:
     """Answer OpenAI's chat completions over HTTP from a bundle.
 
-    Requests that come together are answered together; each may bring a budget of its own. docs/serving.md says
-    what clients can send. The log of requests goes to stderr, a line of JSON each.
+    Requests that come together are answered together; each may bring its own budget. Every request is a line of
+    JSON on stderr. On a CPU, --provider auto is cpu, which answers several in one run.
     """
     if allow_local_images is not None and not allow_local_images.is_dir():
         raise UserError(
@@ -135,6 +136,8 @@ def serve_command(
     from asap_export.serving.images import ImagePolicy
 
     _check_port(host, port)
+    if provider == "auto" and not compute_capabilities():
+        provider = "cpu"  # OpenVINO would feed rows one after the other
     model = load(bundle, provider, threads, precision)
     if model.note:
         note(f"note: {model.note}")
