@@ -23,7 +23,7 @@ from asap_export.runtime.model import Model
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Request
 from asap_export.runtime.rows import open_rows
-from asap_export.serving.batcher import Batcher, Done, Event, Failed, Piece, Started
+from asap_export.serving.batcher import Aborted, Batcher, Done, Event, Piece, Started
 
 VISUAL_TOKENS = 2880
 
@@ -43,7 +43,7 @@ class Client:
         elif isinstance(event, Done):
             self.answer, self.done = event.answer, perf_counter()
             self.ended.set()
-        elif isinstance(event, Failed):
+        elif isinstance(event, Aborted):
             raise event.error
         assert isinstance(event, Started | Piece | Done)
 

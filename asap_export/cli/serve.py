@@ -125,7 +125,7 @@ def serve_command(
     try:
         import uvicorn
 
-        from asap_export.serving.server import Settings, create_app
+        from asap_export.serving.server import ServerSettings, create_app
     except ImportError as error:
         raise UserError(
             f'expected the Python package {error.name}, found none; pip install "asap-export[serve]"'
@@ -143,7 +143,7 @@ def serve_command(
         note(f"note: {model.note}")
     opened = open_rows(model.graphs, rows, places)
     name = model_name or model.bundle.manifest.source.id
-    settings = Settings(
+    settings = ServerSettings(
         name, api_key, ImagePolicy(allow_remote_images, allow_local_images), timeout, drain,
         int(request_size * _MEGABYTE),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from asap_export.spec import ModelSpec
 
 __all__ = [
     "Generation",
-    "Plan",
+    "PrefillPlan",
     "Prefilled",
     "checked_logits",
     "decode",
@@ -104,7 +104,7 @@ def tokens(
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrefillPlan:
     """What a prefill will feed, checked: prompts of ids [B, T], ``new_mask`` and ``visual_mask`` [B, T], of which
     ``length`` places stay in the cache; ``most_new`` tokens of each row's answer."""
 
@@ -145,7 +145,7 @@ def planned(
     requests: Sequence[Request],
     cache: Cache,
     places: int | None = None,
-) -> Plan:
+) -> PrefillPlan:
     """The plan for prompts behind a cache of at most ``places``. Raises UserError where one cannot be fed, or is
     too long for the model, its engine or ``places``."""
     if not all(len(prompt.input_ids) for prompt in prompts):
@@ -159,10 +159,10 @@ def planned(
     keep = _keep(graphs, requests, visual_mask.sum(axis=1).tolist())
     length = kept_length(keep, visual_mask, new_mask)
     most_new = _most_new(graphs, requests, new_mask, length, cache, places)
-    return Plan(prompts, input_ids, new_mask, visual_mask, length, most_new)
+    return PrefillPlan(prompts, input_ids, new_mask, visual_mask, length, most_new)
 
 
-def prefill(graphs: Graphs, plan: Plan, cache: Cache) -> Prefilled:
+def prefill(graphs: Graphs, plan: PrefillPlan, cache: Cache) -> Prefilled:
     """Feed prompts behind the cache that they were planned for. Raises UserError where memory is short."""
     prompts, new_mask, visual_mask = plan.prompts, plan.new_mask, plan.visual_mask
     sizes = [size for prompt in prompts for size in prompt.image_sizes]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asap_export.errors import UserError
-from asap_export.runtime.generate import Plan, Prefilled, checked_logits, planned, prefill
+from asap_export.runtime.generate import Prefilled, PrefillPlan, checked_logits, planned, prefill
 from asap_export.runtime.model import Model
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Answer, Request, StoppedBy, Timings
@@ -18,7 +18,7 @@ from asap_export.runtime.rows import Row, Rows
 from asap_export.runtime.sampling import Sampler
 from asap_export.runtime.streaming import TextStream
 
-__all__ = ["Batcher", "Busy", "Done", "Event", "Failed", "Piece", "Started", "Ticket"]
+__all__ = ["Aborted", "Batcher", "Busy", "Done", "Event", "Piece", "Started", "Ticket"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Failed:
+class Aborted:
     """The end without an answer. A UserError is the request's or the machine's; anything else is a fault."""
 
     error: Exception
 
 
-Event = Started | Piece | Done | Failed
+Event = Started | Piece | Done | Aborted
 
 
 class Busy(Exception):
@@ -63,7 +63,7 @@ class Busy(Exception):
 class Ticket:
     """A submitted request. ``hear`` is told its events, on the batcher's thread, until it is cancelled."""
 
-    plan: Plan
+    plan: PrefillPlan
     request: Request
     preprocess: float
     hear: Callable[[Event], None] = field(repr=False)
@@ -154,7 +154,7 @@ class Batcher:
         self._thread.join(seconds)
         drained = not self._thread.is_alive()
         for ticket in [*self._waiting, *(each.ticket for each in self._running)]:
-            ticket.tell(Failed(Busy("the server is shutting down")))
+            ticket.tell(Aborted(Busy("the server is shutting down")))
             ticket.cancel()
         self._thread.join()
         return drained
@@ -184,7 +184,7 @@ class Batcher:
             try:
                 self._begin(ticket)
             except Exception as error:
-                ticket.tell(Failed(error))
+                ticket.tell(Aborted(error))
             return
 
     def _begin(self, ticket: Ticket) -> None:
@@ -208,7 +208,7 @@ class Batcher:
             logits = self.rows.step([each.row for each in rows], [each.stream.token_ids[-1] for each in rows])
         except Exception as error:  # no row has gone on
             for each in rows:
-                self._leave(each, Failed(error))
+                self._leave(each, Aborted(error))
             return
         took = perf_counter() - started
         for each, row in zip(rows, logits, strict=True):
@@ -221,7 +221,7 @@ class Batcher:
         try:
             token = each.sampler.next(checked_logits(logits[None], manifest)[0])
         except UserError as error:
-            self._leave(each, Failed(error))
+            self._leave(each, Aborted(error))
             return
         stopped = stream.put(token)
         ended = token in manifest.model.eos_token_ids

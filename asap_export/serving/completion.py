@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from asap_export.runtime.request import Answer
-from asap_export.serving.batcher import Done, Event, Failed, Piece, Started
+from asap_export.serving.batcher import Aborted, Done, Event, Piece, Started
 
 __all__ = ["Completion"]
 
@@ -63,7 +63,7 @@ class Completion:
         yield "data: [DONE]\n\n"
 
     def _noted(self, event: Event) -> Answer | None:
-        if isinstance(event, Failed):
+        if isinstance(event, Aborted):
             raise event.error
         if isinstance(event, Started):
             self._prompt_tokens = event.prompt_tokens

@@ -41,26 +41,15 @@ class Prompts:
     def _text(self, message: Message) -> tuple[str, int]:
         """With marks where images stand between words; those in front of all words the template puts there."""
         mark = self._reader.image_token
-        if isinstance(message.content, str):
-            text, images = message.content, 0
-        else:
-            kinds = [isinstance(part, ImagePart) for part in message.content]
-            images, in_front = sum(kinds), kinds == sorted(kinds, reverse=True)
-            words = (
-                ("" if in_front else mark) if isinstance(part, ImagePart) else part.text
-                for part in message.content
-            )
-            text = "".join(words)
-            if (in_front and mark in text) or text.count(mark) > images:
-                raise UserError(
-                    f"expected images as parts of a message, found the mark {mark} in its text; leave it out"
-                )
-            return text, images
-        if mark in text:
+        parts = [] if isinstance(message.content, str) else message.content
+        kinds = [isinstance(part, ImagePart) for part in parts]
+        if mark in _words(message):
             raise UserError(
                 f"expected images as parts of a message, found the mark {mark} in its text; leave it out"
             )
-        return text, images
+        if kinds == sorted(kinds, reverse=True):
+            return _words(message), sum(kinds)
+        return "".join(mark if isinstance(part, ImagePart) else part.text for part in parts), sum(kinds)
 
     def _with_system(self, system: str, turns: Sequence[Turn]) -> str:
         rendered = (

@@ -23,7 +23,7 @@ from asap_export.runtime.model import Model
 from asap_export.runtime.prompt import Prompt
 from asap_export.runtime.request import Answer
 from asap_export.runtime.request import Request as Question
-from asap_export.serving.batcher import Batcher, Busy, Done, Event, Failed
+from asap_export.serving.batcher import Aborted, Batcher, Busy, Done, Event
 from asap_export.serving.completion import Completion
 from asap_export.serving.images import ImagePolicy
 from asap_export.serving.limits import LimitedBodies
@@ -31,7 +31,7 @@ from asap_export.serving.metrics import Metrics
 from asap_export.serving.prompts import Prompts, image_urls
 from asap_export.serving.schema import ChatRequest
 
-__all__ = ["Settings", "create_app"]
+__all__ = ["ServerSettings", "create_app"]
 
 _LOG = logging.getLogger("asap_export.serving")
 _POLL = 0.5  # seconds between looks whether a client is still there
@@ -44,7 +44,7 @@ _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """``name``: of the model; ``key``: that clients have to send; ``seconds``: that an answer may take; ``drain``:
     that answers have to end when the server closes; ``most_bytes``: of a request."""
 
@@ -56,7 +56,7 @@ class Settings:
     most_bytes: int = 50_000_000
 
 
-def create_app(model: Model, batcher: Batcher, settings: Settings) -> FastAPI:
+def create_app(model: Model, batcher: Batcher, settings: ServerSettings) -> FastAPI:
     """The application. It closes the batcher when it shuts down."""
     server = _Server(model, batcher, settings)
 
@@ -85,7 +85,7 @@ def create_app(model: Model, batcher: Batcher, settings: Settings) -> FastAPI:
 class _Server:
     """What the routes share."""
 
-    def __init__(self, model: Model, batcher: Batcher, settings: Settings) -> None:
+    def __init__(self, model: Model, batcher: Batcher, settings: ServerSettings) -> None:
         self._model, self._batcher, self._settings = model, batcher, settings
         self._prompts = Prompts(model.bundle, model.reader)
         self._metrics = Metrics(batcher)
@@ -185,7 +185,7 @@ class _Server:
         deadline = loop.time() + self._settings.seconds
         looked, event = loop.time(), None
         try:
-            while not isinstance(event, Done | Failed):
+            while not isinstance(event, Done | Aborted):
                 if loop.time() > deadline:
                     raise HTTPException(504, f"no answer within {self._settings.seconds:g} s")
                 if loop.time() > looked + _POLL:

@@ -15,7 +15,7 @@ import uvicorn
 import asap_export
 from asap_export.runtime.rows import open_rows
 from asap_export.serving.batcher import Batcher
-from asap_export.serving.server import Settings, create_app
+from asap_export.serving.server import ServerSettings, create_app
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 
@@ -39,7 +39,7 @@ def serving(bundle: Path, rows: int = 3, waiting: int = 8, **settings: Any) -> I
     """A server of a bundle, in this process."""
     model = asap_export.load(bundle, "cpu", 1)
     batcher = Batcher(model, open_rows(model.graphs, rows, 1500), waiting)
-    app = create_app(model, batcher, Settings("tiny", **settings))
+    app = create_app(model, batcher, ServerSettings("tiny", **settings))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

@@ -10,7 +10,7 @@ import asap_export
 from asap_export.errors import UserError
 from asap_export.runtime.request import GREEDY, Request
 from asap_export.runtime.rows import open_rows
-from asap_export.serving.batcher import Batcher, Busy, Done, Event, Failed, Piece, Started
+from asap_export.serving.batcher import Aborted, Batcher, Busy, Done, Event, Piece, Started
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 
@@ -24,7 +24,7 @@ class Heard:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        if isinstance(event, Done | Failed):
+        if isinstance(event, Done | Aborted):
             self.ended.set()
 
     @property
@@ -89,7 +89,7 @@ def test_what_can_never_fit_is_refused_at_once_and_what_fails_later_is_told(
 
     monkeypatch.setattr(batcher.rows, "step", fails)
     submit(batcher, first)
-    assert isinstance(first.last, Failed) and isinstance(first.last.error, MemoryError)
+    assert isinstance(first.last, Aborted) and isinstance(first.last.error, MemoryError)
     submit(batcher, second)
     assert isinstance(second.last, Done)
 
@@ -100,6 +100,6 @@ def test_closing_answers_those_that_are_here_or_tells_them(batcher: Batcher) -> 
     assert isinstance(short.last, Done)
     submit(batcher, long, 600)
     assert not batcher.close(0.2)
-    assert isinstance(long.last, Failed)
+    assert isinstance(long.last, Aborted)
     with pytest.raises(Busy, match="shutting down"):
         submit(batcher, Heard())
